@@ -1,0 +1,55 @@
+"""Workbench: from a notebook to a production model, with Keras and TensorFlow.
+
+import workbench as wb
+
+run = wb.start_run("digits", globals())
+strategy = wb.strategy()
+train = wb.batches(run, (x_train, y_train), batch_size)
+with strategy.scope():
+    model = ...
+wb.fit(run, model, train, epochs=epochs)
+wb.export(run, model, sample=x_test[:256])
+wb.finish_run(run, metrics)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# The table of contents. A name is imported when it is first used, so that `import workbench` costs nothing and the
+# commands that only read files never load TensorFlow.
+_CONTENTS = {
+    "Run": "workbench.run.runs",
+    "start_run": "workbench.run.runs",
+    "finish_run": "workbench.run.runs",
+    "find_runs": "workbench.run.runs",
+    "read_params": "workbench.run.params",
+    "run_notebook": "workbench.run.launch",
+    "strategy": "workbench.train.distribute",
+    "batches": "workbench.train.data",
+    "fit": "workbench.train.fit",
+    "callbacks": "workbench.train.track",
+    "export": "workbench.exports.artefacts",
+    "verify": "workbench.exports.artefacts",
+}
+
+__all__ = list(_CONTENTS)
+
+if TYPE_CHECKING:
+    from workbench.exports.artefacts import export, verify
+    from workbench.run.launch import run_notebook
+    from workbench.run.params import read_params
+    from workbench.run.runs import Run, find_runs, finish_run, start_run
+    from workbench.train.data import batches
+    from workbench.train.distribute import strategy
+    from workbench.train.fit import fit
+    from workbench.train.track import callbacks
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _CONTENTS:
+        raise AttributeError(f"workbench has no {name!r}; its names are {', '.join(_CONTENTS)}")
+    return getattr(importlib.import_module(_CONTENTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

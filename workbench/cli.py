@@ -1,0 +1,189 @@
+"""The command line: one function a command, imports inside, so that `--help` and `runs` start at once.
+
+Exit codes: 0 done, 1 the notebook failed, 2 wrong use, 3 a check said no, 130 interrupted.
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from workbench.errors import GateError, NotebookError, UsageError
+
+_NOTEBOOK = click.argument("notebook", type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def main() -> None:
+    """The `workbench` command."""
+    try:
+        cli(prog_name="workbench")
+    except (NotebookError, UsageError, GateError) as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"workbench: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="workbench")
+def cli(debug: bool) -> None:
+    """From a notebook to a production model, with Keras and TensorFlow."""
+
+
+@cli.command()
+@_NOTEBOOK
+@_JSON
+def params(notebook: Path, as_json: bool) -> None:
+    """Show what NOTEBOOK's parameters cell declares: types, defaults, ranges, help."""
+    from workbench.run.params import describe, read_params
+
+    rows = describe(read_params(notebook))
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    _table(
+        ["parameter", "type", "default", "range", "help"],
+        [[r["name"], r["type"], repr(r["default"]), _range(r), r["help"]] for r in rows],
+    )
+
+
+@cli.command()
+@_NOTEBOOK
+@click.option("-f", "--file", type=click.Path(path_type=Path), help="A YAML file of parameters.")
+@click.option(
+    "-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter; it goes over the file."
+)
+def run(notebook: Path, file: Path | None, parameter: tuple[tuple[str, str], ...]) -> None:
+    """Execute NOTEBOOK as a batch run, recorded under outputs/runs."""
+    from workbench.run import params as contracts
+    from workbench.run.launch import run_notebook
+
+    given: dict[str, Any] = contracts.load_file(file) if file else {}
+    given |= {name: contracts.Text(value) for name, value in parameter}
+    progress = _Progress()
+    try:
+        done = run_notebook(notebook, given, progress, command=shlex.join(["workbench", *sys.argv[1:]]))
+    except KeyboardInterrupt:
+        print("workbench: interrupted; the run is kept, see `workbench runs`", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        progress.close()
+    _summary(done)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@_JSON
+def runs(name: str | None, as_json: bool) -> None:
+    """List the project's runs, or those called NAME, newest first."""
+    from workbench.run.runs import find_runs, format_metrics, read_record
+
+    found = [(r, read_record(r)) for r in find_runs(name)]
+    if as_json:
+        print(json.dumps([{"id": r.id, "path": str(r.path), **record} for r, record in found], indent=2))
+        return
+    _table(
+        ["run", "status", "started (UTC)", "seconds", "metrics"],
+        [
+            [
+                f"{r.name}/{r.id}",
+                record["status"] + (f": {record['reason']}" if record["reason"] else ""),
+                record["started"][:19].replace("T", " "),
+                f"{record['timings'].get('total', '')}",
+                format_metrics(record["metrics"]),
+            ]
+            for r, record in found
+        ],
+    )
+
+
+@cli.command()
+@click.argument("run")
+@_JSON
+def verify(run: str, as_json: bool) -> None:
+    """Prove again what RUN exported: hashes, and answers equal to the model's.
+
+    RUN is a run's directory, its id, or a name, which means its newest run.
+    """
+    from workbench.exports.artefacts import describe
+    from workbench.exports.artefacts import verify as verify_run
+    from workbench.run.runs import find_run
+
+    report = verify_run(find_run(run))
+    if as_json:
+        print(json.dumps(report, indent=2))
+        return
+    for name, figures in report.items():
+        print(f"{name} verified: {describe(figures)}")
+
+
+class _Progress:
+    """The notebook's progress: a moving line on a terminal, plain lines elsewhere; what cells print goes above."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+        self.status = self.console.status("starting the kernel")
+        self.heading = ""
+        self.partial = ""
+        if self.console.is_terminal:
+            self.status.start()
+
+    def cell(self, number: int, total: int, heading: str) -> None:
+        if self.console.is_terminal:
+            self.status.update(f"cell {number}/{total}  {heading}")
+        elif heading != self.heading:
+            self.console.print(f"[cell {number}/{total}] {heading}")
+        self.heading = heading
+
+    def write(self, text: str) -> None:
+        *lines, self.partial = (self.partial + text).split("\n")
+        for line in lines:
+            self.console.print("  " + line)
+
+    def flush(self) -> None:
+        """Nothing is held back but a line that has not ended."""
+
+    def close(self) -> None:
+        if self.partial:
+            self.write("\n")
+        self.status.stop()
+
+
+def _summary(run: Any) -> None:
+    from workbench.run.runs import format_metrics, read_record
+
+    record = read_record(run)
+    where = run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path
+    print(f"\n{record['status']} in {record['timings']['total']:.0f} s")
+    print(f"  metrics   {format_metrics(record['metrics'])}")
+    print(f"  notebook  {where / 'notebook.ipynb'}")
+    report = run.path / "verify.json"
+    if report.exists():
+        for name, figures in json.loads(report.read_text(encoding="utf-8")).items():
+            print(f"  artefact  {where / record['artefacts'][name]['path']}")
+            print(f"            verified: max difference {figures['max_abs_difference']:.2g} from predict, "
+                  f"{figures['samples']} samples")  # fmt: skip
+    print(f"next: workbench runs {run.name} | workbench verify {run.name} | tensorboard --logdir {where.parent}")
+
+
+def _range(row: dict[str, Any]) -> str:
+    return "" if row["low"] is None else f"{row['low']:g}..{row['high']:g}" + (" log" if row["log"] else "")
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    # A pipe has no width: lines stay whole there.
+    console = Console(markup=False, highlight=False)
+    Console(markup=False, highlight=False, width=console.width if console.is_terminal else 400).print(table)

@@ -1,0 +1,258 @@
+"""A run: one execution of a notebook, kept as a directory.
+
+    run = start_run("digits", globals())       # in a notebook, after its parameters cell
+    finish_run(run, {"accuracy": 0.98})
+
+    for run in find_runs("digits"):            # newest first
+        print(run.id, read_record(run)["metrics"])
+
+outputs/runs/<name>/<yyyymmdd-hhmmss-xxxx>/ holds run.json (what happened), params.yaml (with which values), and what
+training and export add. Times are UTC; durations are seconds.
+"""
+
+import json
+import math
+import platform
+import re
+import secrets
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from workbench import context, files
+from workbench.errors import UsageError
+from workbench.run import params as contracts
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PACKAGES = ("workbench", "tensorflow", "keras", "numpy", "papermill", "ipykernel")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run is, its name, and every parameter's value. What happened is in `read_record(run)`."""
+
+    path: Path
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The directory's name: when the run started (UTC) and four random letters."""
+        return self.path.name
+
+
+def start_run(name: str, values: Mapping[str, Any]) -> Run:
+    """Begin the run `name` in a notebook: check the parameters, seed everything, open the run directory.
+
+    `values` is the notebook's `globals()`: the parameters cell that was executed last says which of them are
+    parameters. Outside a notebook pass the parameters themselves as a dict.
+
+    Under `workbench run` this is the run that the launcher prepared; elsewhere a new one. Python, NumPy and Keras are
+    seeded with the parameter `seed` (0 if there is none) and TensorFlow is held to deterministic operations.
+
+    Raises UsageError for values that break the notebook's contract, and for a second start in a batch run.
+    """
+    parameters = _parameter_values(name, values)
+    seed = parameters.get("seed", 0)
+    threads = _make_deterministic(seed)
+    started = {"seed": seed, "threads": threads}
+    prepared = context.batch_run()
+    if prepared is None:
+        run = create_run(name, parameters, command="interactive")
+    else:
+        run = Run(prepared, name, MappingProxyType(parameters))
+        record = read_record(run)
+        if record["name"] != name:
+            raise UsageError(
+                f"start_run({name!r}): this batch run was prepared as {record['name']!r}. "
+                "Give start_run the name as a literal string, so that the launcher reads it too."
+            )
+        if record["seed"] is not None:
+            raise UsageError(
+                f"start_run({name!r}) was called twice in one batch run; call it once, after the parameters"
+            )
+        files.write_text(run.path / "params.yaml", contracts.dump(parameters))
+        started["params"] = parameters
+    update_record(run, **started)
+    return run
+
+
+def finish_run(run: Run, metrics: Mapping[str, float] | None = None) -> None:
+    """Record the final `metrics` (name to number) and mark the run completed.
+
+    Raises UsageError for a metric that is no number; the run is left open then.
+    """
+    numbers = {}
+    for key, value in (metrics or {}).items():
+        try:
+            number = float(value)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"finish_run: metric {key!r} is {value!r}; expected a number") from error
+        numbers[key] = number if math.isfinite(number) else None
+    update_record(run, metrics=numbers)
+    close_run(run, "completed")
+    print(f"run {run.name}/{run.id} completed: " + format_metrics(numbers))
+
+
+def find_runs(name: str | None = None) -> list[Run]:
+    """The project's runs, or those called `name`, newest first."""
+    found = [
+        Run(path.parent, record["name"], MappingProxyType(record["params"]))
+        for path in runs_folder().glob(f"{name or '*'}/*/run.json")
+        if not path.parent.name.startswith(".")
+        for record in [json.loads(path.read_text(encoding="utf-8"))]
+    ]
+    return sorted(found, key=lambda run: run.id, reverse=True)
+
+
+def find_run(text: str) -> Run:
+    """The run that `text` means: its directory, its id, `name/id`, or a name (its newest run)."""
+    path = Path(text)
+    if not (path / "run.json").is_file():
+        runs = find_runs()
+        chosen = [r for r in runs if text in (r.id, f"{r.name}/{r.id}")] or [r for r in runs if r.name == text]
+        if not chosen:
+            names = ", ".join(sorted({r.name for r in runs})) or "none yet"
+            raise UsageError(f"{text}: no such run; expected a run's directory, id or name. Names here: {names}")
+        return chosen[0]
+    record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    return Run(path.resolve(), record["name"], MappingProxyType(record["params"]))
+
+
+def runs_folder() -> Path:
+    """outputs/runs of the project around the working folder."""
+    return context.project_root() / "outputs" / "runs"
+
+
+def create_run(name: str, parameters: Mapping[str, Any], command: str, notebook: Path | None = None) -> Run:
+    """Make the directory of a new run, with status `running`. Raises UsageError if it cannot be written."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"run name {name!r}: expected letters, digits, '.', '_' or '-', starting with a letter or digit"
+        )
+    now = datetime.now(UTC)
+    path = runs_folder() / name / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    root = context.project_root()
+    record = {
+        "name": name,
+        "status": "running",
+        "reason": None,
+        "command": command,
+        "started": now.isoformat(timespec="milliseconds"),
+        "ended": None,
+        "notebook": None if notebook is None else _relative(notebook.resolve(), root),
+        "notebook_sha256": None if notebook is None else files.sha256(notebook),
+        "git": _git(root),
+        "lock_sha256": files.sha256(lock) if (lock := root / "requirements.lock").exists() else None,
+        "versions": {"python": platform.python_version(), **{p: v for p in _PACKAGES if (v := _version(p))}},
+        "platform": platform.platform(),
+        "params": dict(parameters),
+        "seed": None,
+        "threads": None,
+        "strategy": None,
+        "weights_sha256": None,
+        "data": {},
+        "metrics": {},
+        "artefacts": {},
+        "timings": {},
+    }
+    try:
+        with files.staged(path) as folder:
+            files.write_json(folder / "run.json", record)
+            files.write_text(folder / "params.yaml", contracts.dump(parameters))
+    except OSError as error:
+        raise UsageError(
+            f"{path.parent}: cannot be written ({error.strerror}); make it a folder you may write to"
+        ) from error
+    return Run(path, name, MappingProxyType(dict(parameters)))
+
+
+def close_run(run: Run, status: str, reason: str | None = None) -> None:
+    """Mark the run `completed`, `failed` or `interrupted`, with the reason in words and its duration."""
+    ended = datetime.now(UTC)
+    seconds = (ended - datetime.fromisoformat(read_record(run)["started"])).total_seconds()
+    update_record(
+        run,
+        status=status,
+        reason=reason,
+        ended=ended.isoformat(timespec="milliseconds"),
+        timings={"total": round(seconds, 3)},
+    )
+
+
+def read_record(run: Run) -> dict[str, Any]:
+    """The content of run.json."""
+    record: dict[str, Any] = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    return record
+
+
+def update_record(run: Run, **changes: Any) -> None:
+    """Change fields of run.json; a dict is merged into the field's own, one level deep."""
+    record = read_record(run)
+    for key, value in changes.items():
+        record[key] = {**record[key], **value} if isinstance(value, dict) and record.get(key) else value
+    files.write_json(run.path / "run.json", record)
+
+
+def format_metrics(metrics: Mapping[str, float | None]) -> str:
+    """`loss 0.0421  accuracy 0.9833`, to four significant digits."""
+    return "  ".join(f"{k} {'nan' if v is None else format(v, '.4g')}" for k, v in metrics.items()) or "no metrics"
+
+
+def _parameter_values(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    if "__name__" not in values:
+        return dict(values)
+    history = values.get("In")
+    if history is None:
+        raise UsageError(
+            f"start_run({name!r}, globals()): no cells have been executed here. Outside a notebook pass the "
+            f"parameters themselves: start_run({name!r}, {{'epochs': 5}})."
+        )
+    source = next((cell for cell in reversed(history) if contracts.declares_parameters(cell)), "")
+    contract = contracts.contract(source, name)
+    missing = [n for n in contract.model_fields if n not in values]
+    if missing:
+        raise UsageError(f"start_run({name!r}): {', '.join(missing)} deleted since the parameters cell; run that again")
+    return contracts.resolve(contract, {n: values[n] for n in contract.model_fields}, name)
+
+
+def _make_deterministic(seed: int) -> dict[str, int | None]:
+    # Imported here, so that listing runs and launching notebooks never pay for TensorFlow.
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    return {
+        "cores": context.cores(),
+        "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
+        "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
+    }
+
+
+def _git(root: Path) -> dict[str, Any] | None:
+    """The commit that is checked out and whether files differ from it; None outside a repository."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):  # no git, no repository, or no commit yet
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -1,0 +1,93 @@
+"""What a run remembers of its training: TensorBoard events, metrics.jsonl, the weights' hash; and a stop at NaN.
+
+model.fit(train, epochs=epochs, callbacks=wb.callbacks(run))
+"""
+
+import hashlib
+import json
+import math
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+from workbench import files
+from workbench.run.runs import Run, format_metrics
+from workbench.train import data
+
+
+def callbacks(run: Run, histogram_freq: int = 0) -> list[keras.callbacks.Callback]:
+    """The Keras callbacks that make `model.fit` part of the run; `wb.fit` adds them by itself.
+
+    TensorBoard scalars go to tensorboard/{train,validation} of the run, and weight histograms every `histogram_freq`
+    epochs (0: none). Each epoch is a line on the screen and a line of metrics.jsonl. A loss of NaN or infinity raises
+    FloatingPointError, with the step.
+    """
+    board = keras.callbacks.TensorBoard(run.path / "tensorboard", histogram_freq=histogram_freq, write_graph=False)
+    return [_DataOrder(run), _StopAtNaN(), board, _EpochLog(run)]
+
+
+def weights_sha256(model: keras.Model) -> str:
+    """The sha256 of the weights' shapes, dtypes and bits, in the model's order; names do not count."""
+    total = hashlib.sha256()
+    for weight in model.weights:
+        value = np.asarray(keras.ops.convert_to_numpy(weight))
+        total.update(f"{value.dtype} {value.shape}\n".encode() + value.tobytes())
+    return total.hexdigest()
+
+
+class _DataOrder(keras.callbacks.Callback):
+    """Gives the run's datasets the epoch, so that the order of examples depends on nothing else."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run = run
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        data.set_epoch(self.run, epoch)
+
+
+class _StopAtNaN(keras.callbacks.Callback):
+    """Raises at the first loss that is no number: what follows could only be wasted time."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.epoch, self.previous = epoch, -1
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        # The logged loss is the epoch's running mean, so it stays NaN from the first bad step on.
+        loss = (logs or {}).get("loss", 0.0)
+        first, self.previous = self.previous + 1, batch
+        if math.isfinite(float(loss)):
+            return
+        steps = f"step {batch + 1}" if first == batch else f"one of the steps {first + 1} to {batch + 1}"
+        raise FloatingPointError(
+            f"the loss became {float(loss)} at {steps} of epoch {self.epoch + 1}. Lower the learning rate, clip the "
+            "gradients (clipnorm=1.0 in the optimizer), or look for NaN in the data."
+        )
+
+
+class _EpochLog(keras.callbacks.Callback):
+    """One line an epoch, for people and for programs."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.path = run.path / "metrics.jsonl"
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        seconds = time.perf_counter() - self.started
+        metrics = {name: _finite(value) for name, value in (logs or {}).items()}
+        if "learning_rate" not in metrics:
+            metrics["learning_rate"] = _finite(self.model.optimizer.learning_rate)
+        line = {"epoch": epoch + 1, **metrics, "seconds": round(seconds, 4)}
+        files.append_line(self.path, json.dumps(line, allow_nan=False))
+        shown = {name: value for name, value in metrics.items() if name != "learning_rate"}
+        print(f"epoch {epoch + 1}/{self.params['epochs']}  {format_metrics(shown)}  {seconds:.1f} s", flush=True)
+
+
+def _finite(value: Any) -> float | None:
+    number = float(keras.ops.convert_to_numpy(value))
+    return number if math.isfinite(number) else None
