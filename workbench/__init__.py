@@ -29,13 +29,14 @@ _CONTENTS = {
     "fit": "workbench.train.fit",
     "callbacks": "workbench.train.track",
     "export": "workbench.exports.artefacts",
-    "verify": "workbench.exports.artefacts",
+    "verify": "workbench.exports.verify",
 }
 
 __all__ = list(_CONTENTS)
 
 if TYPE_CHECKING:
-    from workbench.exports.artefacts import export, verify
+    from workbench.exports.artefacts import export
+    from workbench.exports.verify import verify
     from workbench.run.launch import run_notebook
     from workbench.run.params import read_params
     from workbench.run.runs import Run, find_runs, finish_run, start_run

@@ -110,8 +110,8 @@ def verify(run: str, as_json: bool) -> None:
 
     RUN is a run's directory, its id, or a name, which means its newest run.
     """
-    from workbench.exports.artefacts import describe
-    from workbench.exports.artefacts import verify as verify_run
+    from workbench.exports.verify import describe
+    from workbench.exports.verify import verify as verify_run
     from workbench.run.runs import find_run
 
     report = verify_run(find_run(run))

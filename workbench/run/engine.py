@@ -1,6 +1,7 @@
 """The papermill engine that executes a run's notebook: `papermill --engine workbench IN.ipynb OUT.ipynb`.
 
-It adds to papermill's own engine the kernel's environment and working folder, and a word before each cell.
+It adds to papermill's own engine the kernel's environment and working folder, and a word before each cell. Papermill
+imports this module while it is being imported itself: `import papermill` comes first.
 """
 
 import re

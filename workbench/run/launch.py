@@ -6,17 +6,15 @@ The kernel works in the notebook's folder, as in JupyterLab. The executed notebo
 """
 
 import logging
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from workbench import context
-from workbench.errors import NotebookError, UsageError
+from workbench.errors import NotebookError
 from workbench.run import params as contracts
+from workbench.run.notebook import kernel_name, read_notebook, run_name
 from workbench.run.runs import Run, close_run, create_run, read_record
-
-_START_RUN = re.compile(r"\bstart_run\(\s*['\"]([^'\"]+)['\"]")
 
 
 class Progress(Protocol):
@@ -39,11 +37,10 @@ def run_notebook(
     NotebookError, with the run's directory kept, when a cell fails.
     """
     path = Path(notebook)
-    source = contracts.read_notebook(path)
-    contract = contracts.read_params(path)
-    values = contracts.resolve(contract, params or {}, path.name)
-    kernel = _kernel_name(source, path)
-    run = create_run(_run_name(source, path), values, command, path)
+    source = read_notebook(path)
+    values = contracts.resolve(contracts.contract_of(source, path.name), params or {}, path.name)
+    kernel = kernel_name(source, path)
+    run = create_run(run_name(source, path), values, command, path)
 
     import papermill  # a second of imports that wrong parameters need not pay
 
@@ -73,23 +70,6 @@ def run_notebook(
     if read_record(run)["status"] == "running":  # a notebook that never calls finish_run
         close_run(run, "completed")
     return run
-
-
-def _run_name(source: Any, path: Path) -> str:
-    """The name which the notebook gives to start_run, else the file's own."""
-    cells = (c.source for c in source.cells if c.cell_type == "code")
-    return next((match[1] for text in cells if (match := _START_RUN.search(text))), path.stem)
-
-
-def _kernel_name(source: Any, path: Path) -> str:
-    """The notebook's kernel. Raises UsageError if it is not installed."""
-    from jupyter_client.kernelspec import KernelSpecManager
-
-    name: str = source.metadata.get("kernelspec", {}).get("name", "python3")
-    installed = sorted(KernelSpecManager().find_kernel_specs())
-    if name not in installed:
-        raise UsageError(f"{path}: asks for the kernel {name!r}, which is not installed; here: {', '.join(installed)}")
-    return name
 
 
 def _literal_path(path: Path) -> str:

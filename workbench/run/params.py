@@ -26,6 +26,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from workbench.errors import UsageError
+from workbench.run.notebook import parameters_cell, read_notebook
 
 _SCALARS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
 _ALLOWED = "bool, int, float, str, list[...], dict[str, ...], Literal[...], Optional[...]"
@@ -42,41 +43,13 @@ def read_params(notebook: str | Path) -> type[BaseModel]:
     A notebook without a cell tagged `parameters` has an empty contract. Raises UsageError when the file is not a
     Python notebook or its parameters cell breaks the rules; the message lists every line that does.
     """
-    cell = parameters_cell(read_notebook(notebook), Path(notebook).name)
-    return contract("" if cell is None else cell.source, Path(notebook).name)
+    return contract_of(read_notebook(notebook), Path(notebook).name)
 
 
-def read_notebook(path: str | Path) -> Any:
-    """The notebook in `path` as an nbformat node. Raises UsageError if it is no notebook, or not in Python."""
-    import nbformat
-
-    path = Path(path)
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.ipynb")], n=1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else "; expected the path of a .ipynb file"
-        raise UsageError(f"{path}: no such file{hint}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # cell ids missing from older notebooks
-            notebook = nbformat.read(path, as_version=4)
-        nbformat.validate(notebook)
-    except Exception as error:  # nbformat raises its own, KeyError and AttributeError, all meaning this
-        reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
-        raise UsageError(f"{path}: not a Jupyter notebook ({reason}); expected a .ipynb file of nbformat 4") from error
-    language = notebook.metadata.get("kernelspec", {}).get("language") or notebook.metadata.get(
-        "language_info", {}
-    ).get("name", "python")
-    if language.lower() != "python":
-        raise UsageError(f"{path}: a notebook in {language}; expected Python, the language Keras is trained in")
-    return notebook
-
-
-def parameters_cell(notebook: Any, where: str) -> Any | None:
-    """The notebook's cell tagged `parameters`, or None. Raises UsageError when several are."""
-    cells = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
-    if len(cells) > 1:
-        raise UsageError(f"{where}: {len(cells)} cells are tagged 'parameters'; expected one: untag the others")
-    return cells[0] if cells else None
+def contract_of(notebook: Any, where: str) -> type[BaseModel]:
+    """The contract of a notebook that has been read. `where` names it in error messages."""
+    cell = parameters_cell(notebook, where)
+    return contract("" if cell is None else cell.source, where)
 
 
 def contract(source: str, where: str = "parameters cell") -> type[BaseModel]:

@@ -66,12 +66,8 @@ def batches(
         rows = tf.data.Dataset.range(count, output_type=tf.int32).batch(batch_size)
 
     # Gathering a batch's rows at once is several times faster than batching single rows.
-    gathered = rows.map(
-        lambda index: tf.nest.map_structure(lambda column: tf.gather(column, index), tensors),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    return gathered.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
+    gathered = rows.map(lambda index: tf.nest.map_structure(lambda column: tf.gather(column, index), tensors))
+    return _prefetched(gathered.apply(tf.data.experimental.assert_cardinality(steps)))
 
 
 def set_epoch(run: Run, epoch: int) -> None:
@@ -111,7 +107,14 @@ def _from_dataset(run: Run, data: tf.data.Dataset, batch_size: int | None, seed:
         data = _each_epoch(run, order).apply(tf.data.experimental.assert_cardinality(cardinality))
     if batch_size is not None:
         data = data.batch(batch_size, drop_remainder=seed is not None)
-    return data.prefetch(tf.data.AUTOTUNE)
+    return _prefetched(data)
+
+
+def _prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """`dataset` with a few batches ready. Autotuning's own thread takes more from small steps than it gives."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.prefetch(4).with_options(options)
 
 
 def _columns(data: Any) -> Any:

@@ -15,7 +15,7 @@ from workbench.train import track
 
 # Between two executions Keras comes back to Python, which for a small model costs more than the step. So several steps
 # make one execution, but no more than about half a second of them, lest callbacks, and a person's Stop, have to wait.
-_MOST_STEPS = 32
+_MOST_STEPS = 64
 _EXECUTION_SECONDS = 0.5
 
 

@@ -1,0 +1,52 @@
+"""Fair comparisons on a noisy machine: contenders take turns, and only ratios of medians are reported."""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+
+from workbench.run.runs import Run, start_run
+
+
+def scratch_run() -> Run:
+    """A run in a project of its own, which is also the working folder from now on."""
+    folder = Path(tempfile.mkdtemp(prefix="workbench-benchmark-"))
+    (folder / "environment.yml").touch()
+    os.chdir(folder)
+    return start_run("benchmark", {"seed": 0})
+
+
+class EpochSeconds(keras.callbacks.Callback):
+    """The mean duration of an epoch after the first, which pays for compilation; all other callbacks included."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch == 1:
+            self.started = time.perf_counter()
+        self.epochs = epoch
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.seconds = (time.perf_counter() - self.started) / self.epochs
+
+
+def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """The median of each contender's seconds, over rounds in which each comes once, in changing order."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        names = list(contenders)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            seconds[name].append(contenders[name]())
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def table(title: str, rows: Iterable[tuple[str, float, float]]) -> None:
+    """Print name, seconds and ratio."""
+    print(f"\n{title}")
+    for name, seconds, ratio in rows:
+        print(f"  {name:<44} {seconds:8.3f} s   {ratio:6.2f}")

@@ -1,0 +1,97 @@
+"""The notebooks: their form, their stored outputs, and that batch and interactive end with the same bits."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def records(project: Path, name: str) -> list[dict[str, Any]]:
+    """run.json of each run, oldest first."""
+    return [json.loads(path.read_text()) for path in sorted((project / "outputs/runs" / name).glob("*/run.json"))]
+
+
+@every_notebook
+def test_form(path: Path) -> None:
+    from workbench.run.params import describe, read_params
+
+    notebook = nbformat.read(path, as_version=4)
+    title = notebook.cells[0].source
+    assert re.match(r"# .+\n\n\*\*What it does:\*\* ", title), "a title, then what it does"
+    assert "**Time:**" in title
+    headings = re.findall(r"^## (.+)$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"), re.M)
+    assert (headings[0], headings[-1]) == ("Introduction", "Conclusion")
+    assert notebook.metadata.kernelspec.name == "python3"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert 8 <= len(code) <= 16
+    assert all(len(cell.source.splitlines()) <= 30 for cell in code)
+    assert all(cell.source.strip() for cell in notebook.cells)
+    parameters = describe(read_params(path))
+    assert "seed" in [p["name"] for p in parameters]
+    assert all(p["help"] for p in parameters)
+    assert f'start_run("{path.stem}", globals())' in "".join(c.source for c in code)
+
+
+@every_notebook
+def test_parameter_file_fits_its_notebook(path: Path) -> None:
+    from workbench.run.params import load_file, read_params, resolve
+
+    resolve(read_params(path), load_file(ROOT / "params" / f"{path.stem}.yaml"))
+
+
+@every_notebook
+def test_outputs_are_the_stored_ones(path: Path, copy_of_project: Path) -> None:
+    sanitize = ROOT / "tests" / "nbval_sanitize.cfg"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", f"notebooks/{path.name}"]
+    done = subprocess.run(
+        [*command, "--nbval-sanitize-with", str(sanitize)], cwd=copy_of_project, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_digits_in_batch_and_in_jupyter_end_with_the_same_bits(copy_of_project: Path, workbench: Command) -> None:
+    """Two batch runs and one by nbclient, as JupyterLab would: equal weights; another seed: others."""
+    for seed in ("0", "0", "1"):
+        done = workbench("run", "notebooks/digits.ipynb", "-p", "epochs", "2", "-p", "seed", seed, cwd=copy_of_project)
+        assert done.returncode == 0, done.stderr
+    notebook = nbformat.read(copy_of_project / "notebooks" / "digits.ipynb", as_version=4)
+    (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    cell.source = re.sub(r"epochs: int = \d+", "epochs: int = 2", cell.source)
+    NotebookClient(notebook, resources={"metadata": {"path": str(copy_of_project / "notebooks")}}).execute()
+
+    *_, first, second, other, interactive = records(copy_of_project, "digits")
+    assert interactive["command"] == "interactive"
+    assert interactive["params"] == first["params"]
+    assert interactive["data"] == first["data"]
+    assert first["weights_sha256"] == second["weights_sha256"] == interactive["weights_sha256"]
+    assert first["metrics"] == interactive["metrics"]
+    assert other["weights_sha256"] != first["weights_sha256"]
+
+
+def test_tabular_with_its_large_parameters_learns_and_can_be_proven_again(
+    copy_of_project: Path, workbench: Command
+) -> None:
+    done = workbench("run", "notebooks/tabular.ipynb", "-f", "params/tabular.yaml", cwd=copy_of_project)
+    assert done.returncode == 0, done.stderr
+    assert "verified: max difference" in done.stdout
+    record = records(copy_of_project, "tabular")[-1]
+    assert record["params"]["epochs"] == 120
+    assert record["metrics"]["test_mae_ratio"] < 0.8
+    proven = workbench("verify", "tabular", cwd=copy_of_project)
+    assert proven.returncode == 0, proven.stderr
+    assert proven.stdout.startswith("saved_model verified: max difference")
+    figures = json.loads(workbench("verify", "tabular", "--json", cwd=copy_of_project).stdout)
+    assert figures["saved_model"]["inputs"]["sex"] == [[None, 1], "string"]

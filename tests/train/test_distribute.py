@@ -1,0 +1,63 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from workbench.errors import UsageError
+from workbench.train.distribute import strategy
+
+
+def test_one_device_trains_under_the_default_strategy(project: Path) -> None:
+    assert strategy() is tf.distribute.get_strategy()
+    assert strategy().num_replicas_in_sync == 1
+
+
+@pytest.mark.parametrize("replicas", [0, -1, 1.5, "2"])
+def test_a_number_of_replicas_that_is_none_is_refused(project: Path, replicas: int) -> None:
+    with pytest.raises(UsageError, match="expected a whole number, at least 1"):
+        strategy(cpu_replicas=replicas)
+
+
+def test_replicas_after_the_first_operation_are_refused_with_the_way_out(project: Path) -> None:
+    tf.constant(1.0) + 1.0
+    with pytest.raises(UsageError, match="Restart the kernel"):
+        strategy(cpu_replicas=3)
+
+
+def test_clusters_that_this_version_cannot_train_on_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(workers))
+    with pytest.raises(UsageError, match="2 workers"):
+        strategy()
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {}}')
+    with pytest.raises(UsageError, match="KeyError 'type'"):
+        strategy()
+
+
+TRAIN = """
+import sys, keras, numpy as np
+import workbench as wb
+run = wb.start_run("mirrored", {"seed": 1})
+strategy = wb.strategy(cpu_replicas=int(sys.argv[1]))
+x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+train = wb.batches(run, (x, x.sum(axis=1)), 16)
+with strategy.scope():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+history = wb.fit(run, model, train, epochs=3)
+wb.finish_run(run, {"loss": history.history["loss"][-1]})
+"""
+
+
+def test_two_replicas_on_logical_cpus_learn_what_one_device_learns(project: Path) -> None:
+    from workbench.run.runs import find_runs, read_record
+
+    for replicas in (1, 2):
+        subprocess.run([sys.executable, "-c", TRAIN, str(replicas)], cwd=project, check=True, capture_output=True)
+    two, one = (read_record(run) for run in find_runs())
+    assert (one["strategy"]["name"], one["strategy"]["replicas"]) == ("default", 1)
+    assert two["strategy"] == {"name": "MirroredStrategy", "replicas": 2, "steps_per_execution": 1}
+    assert two["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=1e-4)
