@@ -1,12 +1,13 @@
 """What the run's callbacks cost: the throughput of model.fit with wb.callbacks(run) against none.
 
-    python benchmarks/tracking.py          # about three minutes on two cores
+python benchmarks/tracking.py          # about three minutes on two cores
 """
 
 import argparse
 import contextlib
 import io
 from functools import partial
+from typing import Any
 
 from fit import BATCH, EPOCHS, X, Y, cnn, mlp, model
 from harness import EpochSeconds, scratch_run, table, take_turns
@@ -15,7 +16,7 @@ import workbench as wb
 from workbench.run.runs import Run
 
 
-def fit(run: Run, layers: object, steps: int, logged: bool) -> float:
+def fit(run: Run, layers: Any, steps: int, logged: bool) -> float:
     clock = EpochSeconds()
     callbacks = [*wb.callbacks(run), clock] if logged else [clock]
     with contextlib.redirect_stdout(io.StringIO()):

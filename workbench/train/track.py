@@ -24,7 +24,7 @@ def callbacks(run: Run, histogram_freq: int = 0) -> list[keras.callbacks.Callbac
     epochs (0: none). Each epoch is a line on the screen and a line of metrics.jsonl. A loss of NaN or infinity raises
     FloatingPointError, with the step.
     """
-    board = keras.callbacks.TensorBoard(run.path / "tensorboard", histogram_freq=histogram_freq, write_graph=False)
+    board = _TensorBoard(run.path / "tensorboard", histogram_freq=histogram_freq, write_graph=False)
     return [_DataOrder(run), _StopAtNaN(), board, _EpochLog(run)]
 
 
@@ -48,8 +48,17 @@ class _DataOrder(keras.callbacks.Callback):
         data.set_epoch(self.run, epoch)
 
 
+class _TensorBoard(keras.callbacks.TensorBoard):
+    """Without the hooks for single batches, which only a profile needs: with one, Keras waits at every step."""
+
+    on_train_batch_begin = keras.callbacks.Callback.on_train_batch_begin
+    on_train_batch_end = keras.callbacks.Callback.on_train_batch_end
+
+
 class _StopAtNaN(keras.callbacks.Callback):
     """Raises at the first loss that is no number: what follows could only be wasted time."""
+
+    async_safe = True  # Keras may look at the loss while the next step runs; the error comes a step or two later
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epoch, self.previous = epoch, -1
