@@ -103,8 +103,10 @@ def _from_dataset(run: Run, data: tf.data.Dataset, batch_size: int | None, seed:
         def order(epoch: tf.Tensor) -> tf.data.Dataset:
             return data.shuffle(SHUFFLE_WINDOW, seed=epoch + seed * 1_000_003, reshuffle_each_iteration=False)
 
-        cardinality = data.cardinality()
-        data = _each_epoch(run, order).apply(tf.data.experimental.assert_cardinality(cardinality))
+        count = int(data.cardinality())
+        data = _each_epoch(run, order)
+        if count >= 0:  # neither infinite nor unknown
+            data = data.apply(tf.data.experimental.assert_cardinality(count))
     if batch_size is not None:
         data = data.batch(batch_size, drop_remainder=seed is not None)
     return _prefetched(data)
