@@ -1,15 +1,17 @@
 """The installed command in a process of its own, as a user meets it."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from workbench.cli import cli
-from workbench.run.runs import create_run, finish_run
+from workbench.run.runs import create_run, find_runs, finish_run, read_record
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Write = Callable[..., Path]
@@ -37,7 +39,7 @@ def test_run_executes_records_and_says_what_next(write_notebook: Write, workbenc
     assert done.returncode == 0, done.stderr
     assert "  rate 0.01 epochs 4\n" in done.stdout
     assert "completed in" in done.stdout
-    assert "next: workbench runs nb" in done.stdout
+    assert "workbench runs nb | " in done.stdout.splitlines()[-1]
     assert done.stderr == ""
 
     (listed,) = json.loads(workbench("runs", "--json", cwd=project).stdout)
@@ -54,6 +56,28 @@ def test_run_of_a_notebook_that_fails_exits_1_and_names_the_cell(
     assert "cell 1 failed: ZeroDivisionError: division by zero" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Traceback" in workbench("--debug", "run", "nb.ipynb", cwd=project).stderr
+
+
+def test_ctrl_c_ends_the_kernel_and_marks_the_run_interrupted(write_notebook: Write, project: Path) -> None:
+    write_notebook("import os, time; open('kernel', 'w').write(str(os.getpid())); time.sleep(300)")
+    command = [str(Path(sys.executable).parent / "workbench"), "run", "nb.ipynb"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        until(lambda: (project / "kernel").exists() and (project / "kernel").read_text() != "")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "workbench: interrupted; the run is kept, see `workbench runs`\n"
+    (run,) = find_runs()
+    assert read_record(run)["status"] == "interrupted"
+    kernel = int((project / "kernel").read_text())
+    until(lambda: not Path(f"/proc/{kernel}").exists())
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.1)
 
 
 def test_runs_lists_the_newest_first(project: Path, workbench: Command) -> None:

@@ -81,6 +81,18 @@ def test_digits_in_batch_and_in_jupyter_end_with_the_same_bits(copy_of_project: 
     assert other["weights_sha256"] != first["weights_sha256"]
 
 
+@pytest.mark.soak
+def test_digits_with_its_large_parameters_is_right_and_repeats(copy_of_project: Path, workbench: Command) -> None:
+    for seed in ("0", "0", "1", "2"):
+        arguments = ("notebooks/digits.ipynb", "-f", "params/digits.yaml", "-p", "seed", seed)
+        done = workbench("run", *arguments, cwd=copy_of_project)
+        assert done.returncode == 0, done.stderr
+    ended = records(copy_of_project, "digits")[-4:]
+    assert all(record["metrics"]["test_accuracy"] >= 0.97 for record in ended)
+    assert ended[0]["weights_sha256"] == ended[1]["weights_sha256"]
+    assert len({record["weights_sha256"] for record in ended}) == 3
+
+
 def test_tabular_with_its_large_parameters_learns_and_can_be_proven_again(
     copy_of_project: Path, workbench: Command
 ) -> None:

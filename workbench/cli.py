@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 the notebook failed, 2 wrong use, 3 a check said no, 130 i
 
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,8 @@ class _Progress:
 
 
 def _summary(run: Any) -> None:
+    """What a person wants to know of a run that has just completed."""
+    from workbench.exports.verify import describe
     from workbench.run.runs import format_metrics, read_record
 
     record = read_record(run)
@@ -164,13 +167,15 @@ def _summary(run: Any) -> None:
     print(f"\n{record['status']} in {record['timings']['total']:.0f} s")
     print(f"  metrics   {format_metrics(record['metrics'])}")
     print(f"  notebook  {where / 'notebook.ipynb'}")
+    here = "" if shutil.which("workbench") else f"{Path(sys.argv[0]).parent}/"  # the environment is not activated
+    steps = [f"workbench runs {run.name}", f"tensorboard --logdir {where.parent}"]
     report = run.path / "verify.json"
     if report.exists():
+        steps.insert(1, f"workbench verify {run.name}")
         for name, figures in json.loads(report.read_text(encoding="utf-8")).items():
             print(f"  artefact  {where / record['artefacts'][name]['path']}")
-            print(f"            verified: max difference {figures['max_abs_difference']:.2g} from predict, "
-                  f"{figures['samples']} samples")  # fmt: skip
-    print(f"next: workbench runs {run.name} | workbench verify {run.name} | tensorboard --logdir {where.parent}")
+            print(f"            verified: {describe(figures)}")
+    print("next: " + " | ".join(here + step for step in steps))
 
 
 def _range(row: dict[str, Any]) -> str:

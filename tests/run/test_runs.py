@@ -118,6 +118,12 @@ def test_a_folder_that_is_still_being_made_is_no_run(project: Path) -> None:
     assert find_runs() == []
 
 
+def test_a_record_that_somebody_spoiled_is_named(run: Run) -> None:
+    (run.path / "run.json").write_text("{")
+    with pytest.raises(UsageError, match=f"{run.id}/run.json: not valid JSON"):
+        find_runs()
+
+
 @pytest.mark.parametrize("name", ["", ".", "../x", "a/b", "a b", "-x"])
 def test_a_name_that_is_no_folder_is_refused(project: Path, name: str) -> None:
     with pytest.raises(UsageError, match="expected letters"):

@@ -112,7 +112,8 @@ def test_a_digest_tells_values_types_names_and_borders_apart() -> None:
         (X, 0, "batch_size 0"),
         (X, None, "batch_size None"),
         (pd.Series(["a", None], name="city"), 1, "column 'city' holds"),
-        (np.array([1, "a"], dtype=object), 1, "holds 1 .int. among objects"),
+        (np.array([1, "a"], dtype=object), 1, "holds 1 .int.; expected numbers or strings"),
+        (pd.Series(pd.to_datetime(["2026-01-01"]), name="day"), 1, "column 'day' holds datetime64"),
     ],
 )
 def test_data_that_cannot_be_batched_is_refused(run: Run, data: Any, batch_size: Any, message: str) -> None:

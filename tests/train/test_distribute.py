@@ -47,8 +47,12 @@ train = wb.batches(run, (x, x.sum(axis=1)), 16)
 with strategy.scope():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
+    normed = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    normed.compile("sgd", "mse")
 history = wb.fit(run, model, train, epochs=3)
-wb.finish_run(run, {"loss": history.history["loss"][-1]})
+wb.fit(run, normed, train, epochs=1)
+gap = abs(normed.predict(x, verbose=0) - normed(x, training=False)).max()
+wb.finish_run(run, {"loss": history.history["loss"][-1], "gap": gap})
 """
 
 
@@ -61,3 +65,5 @@ def test_two_replicas_on_logical_cpus_learn_what_one_device_learns(project: Path
     assert (one["strategy"]["name"], one["strategy"]["replicas"]) == ("default", 1)
     assert two["strategy"] == {"name": "MirroredStrategy", "replicas": 2, "steps_per_execution": 1}
     assert two["metrics"]["loss"] == pytest.approx(one["metrics"]["loss"], rel=1e-4)
+    # predict spreads rows over the replicas: they must have the same moving statistics
+    assert two["metrics"]["gap"] < 1e-5

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from workbench.errors import UsageError
 from workbench.run.runs import Run, read_record
 from workbench.train.data import batches, set_epoch
 from workbench.train.fit import fit
@@ -134,6 +135,11 @@ def test_a_loss_that_is_no_number_stops_training_and_names_the_step(run: Run) ->
 def test_a_diverging_run_stops_too(run: Run) -> None:
     with pytest.raises(FloatingPointError, match="Lower the learning rate"):
         fit(run, small_model(learning_rate=1e6), batches(run, (X, Y), 10), epochs=50)
+
+
+def test_arrays_are_refused_with_the_way_to_batches(run: Run) -> None:
+    with pytest.raises(UsageError, match=r"train is a ndarray; expected a tf\.data\.Dataset, as wb\.batches"):
+        fit(run, small_model(), X)
 
 
 def test_columns_text_and_all_train(run: Run) -> None:

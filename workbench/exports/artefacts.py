@@ -1,7 +1,7 @@
 """From a trained model to artefacts that are proven, or not there.
 
-wb.export(run, model, sample=x_test[:256], formats=["saved_model"], labels=class_names)
-wb.verify(run)                                    # later: the same proof again
+wb.export(run, model, sample=x_test[:256], labels=class_names)
+wb.verify(run)                                   # later: the same proof again
 """
 
 import os
@@ -46,13 +46,17 @@ def export(
     folder.mkdir(exist_ok=True)
     arrays = _answers(model, sample)  # builds the model too, if nothing has yet
     _save_model(run, model)
-    sample_file = folder / "sample.npz"
-    _save_sample(arrays, sample_file)
+    _refuse_nan(arrays)
 
-    target = folder / "saved_model"
-    with files.staged(target) as staging:
-        saved_model.write(model, sample, staging, run.name, labels)
-        figures = verify_saved_model(staging, sample_file, tolerance)
+    target, sample_file, sample_staging = folder / "saved_model", folder / "sample.npz", folder / ".incoming-sample.npz"
+    try:
+        np.savez_compressed(sample_staging, allow_pickle=False, **arrays)
+        with files.staged(target) as staging:
+            saved_model.write(model, sample, staging, run.name, labels)
+            figures = verify_saved_model(staging, sample_staging, tolerance)
+        os.replace(sample_staging, sample_file)
+    finally:
+        sample_staging.unlink(missing_ok=True)
     _record_artefact(run, "sample", sample_file)
     _record_artefact(run, "saved_model", target)
     files.write_json(run.path / "verify.json", {"saved_model": figures})
@@ -77,15 +81,11 @@ def _answers(model: keras.Model, sample: Any) -> dict[str, np.ndarray]:
     return {**arrays, **{f"outputs/{name}": _text(np.asarray(array)) for name, array in outputs.items()}}
 
 
-def _save_sample(arrays: dict[str, np.ndarray], path: Path) -> None:
-    """Write the sample. Raises GateError if the model's answers are not finite."""
+def _refuse_nan(arrays: dict[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if name.startswith("outputs/") and array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())
             raise GateError(f"export: predict gives NaN or infinity for {bad} of {len(array)} samples")
-    staging = path.with_name(".incoming-sample.npz")
-    np.savez_compressed(staging, allow_pickle=False, **arrays)
-    os.replace(staging, path)
 
 
 def _text(array: np.ndarray) -> np.ndarray:

@@ -139,7 +139,7 @@ def _wrong_inputs(tf: Any, signature: Callable[..., Any], specs: Any, inputs: di
         wrong = [
             array[np.newaxis],
             array.reshape(-1)[:1].reshape(()),
-            array.astype(bool if array.dtype != bool else int),
+            np.zeros(array.shape, bool if array.dtype != bool else int),
         ]
         for axis, length in enumerate(shape[1:], start=1):
             if length is not None:

@@ -58,7 +58,7 @@ def start_run(name: str, values: Mapping[str, Any]) -> Run:
     Raises UsageError for values that break the notebook's contract, and for a second start in a batch run.
     """
     parameters = _parameter_values(name, values)
-    seed = parameters.get("seed", 0)
+    seed = parameters.get("seed") or 0
     threads = _make_deterministic(seed)
     started = {"seed": seed, "threads": threads}
     prepared = context.batch_run()
@@ -105,7 +105,7 @@ def find_runs(name: str | None = None) -> list[Run]:
         Run(path.parent, record["name"], MappingProxyType(record["params"]))
         for path in runs_folder().glob(f"{name or '*'}/*/run.json")
         if not path.parent.name.startswith(".")
-        for record in [json.loads(path.read_text(encoding="utf-8"))]
+        for record in [_load(path)]
     ]
     return sorted(found, key=lambda run: run.id, reverse=True)
 
@@ -120,7 +120,7 @@ def find_run(text: str) -> Run:
             names = ", ".join(sorted({r.name for r in runs})) or "none yet"
             raise UsageError(f"{text}: no such run; expected a run's directory, id or name. Names here: {names}")
         return chosen[0]
-    record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    record = _load(path / "run.json")
     return Run(path.resolve(), record["name"], MappingProxyType(record["params"]))
 
 
@@ -187,8 +187,7 @@ def close_run(run: Run, status: str, reason: str | None = None) -> None:
 
 def read_record(run: Run) -> dict[str, Any]:
     """The content of run.json."""
-    record: dict[str, Any] = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
-    return record
+    return _load(run.path / "run.json")
 
 
 def update_record(run: Run, **changes: Any) -> None:
@@ -202,6 +201,14 @@ def update_record(run: Run, **changes: Any) -> None:
 def format_metrics(metrics: Mapping[str, float | None]) -> str:
     """`loss 0.0421  accuracy 0.9833`, to four significant digits."""
     return "  ".join(f"{k} {'nan' if v is None else format(v, '.4g')}" for k, v in metrics.items()) or "no metrics"
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path}: not valid JSON ({error}); restore the file or remove its folder") from error
+    return record
 
 
 def _parameter_values(name: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def _from_dataset(run: Run, data: tf.data.Dataset, batch_size: int | None, seed:
     if seed is not None and batch_size is not None:
 
         def order(epoch: tf.Tensor) -> tf.data.Dataset:
-            return data.shuffle(SHUFFLE_WINDOW, seed=epoch + seed * 1_000_003, reshuffle_each_iteration=False)
+            own = epoch + seed * 1_000_003  # far apart, so that no epoch of a seed is one of the next seed
+            return data.shuffle(SHUFFLE_WINDOW, seed=own, reshuffle_each_iteration=False)
 
         count = int(data.cardinality())
         data = _each_epoch(run, order)
@@ -128,10 +129,11 @@ def _columns(data: Any) -> Any:
     if hasattr(data, "columns"):  # a data frame, of pandas or of a library like it
         return {str(name): _columns(data[name]) for name in data.columns}
     column = data.to_numpy() if hasattr(data, "to_numpy") else np.asarray(data)
-    if column.dtype.kind == "O" and not all(isinstance(value, str) for value in column.ravel()):
-        odd = next(value for value in column.ravel() if not isinstance(value, str))
+    odd = [value for value in column.ravel() if not isinstance(value, str)][:1] if column.dtype.kind == "O" else []
+    if odd or column.dtype.kind not in "biufcSUO":
+        found = f"{odd[0]!r} ({type(odd[0]).__name__})" if odd else column.dtype
         raise UsageError(
-            f"batches: a column {getattr(data, 'name', '')!r} holds {odd!r} ({type(odd).__name__}) among objects; "
+            f"batches: the column {getattr(data, 'name', '')!r} holds {found}; "
             "expected numbers or strings only: fill the gaps or convert the column first"
         )
     return column

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from workbench.errors import UsageError
 from workbench.run.runs import Run, update_record
 from workbench.train import track
 
@@ -36,8 +37,10 @@ def fit(
     Where Keras allows it and no callback looks at single batches, several small steps run in one execution
     (`steps_per_execution`, unless you set it in `compile`): the same bits, sooner.
 
-    Raises FloatingPointError when the loss becomes NaN or infinite.
+    Raises FloatingPointError when the loss becomes NaN or infinite, and UsageError for data that is no Dataset.
     """
+    if not isinstance(train, tf.data.Dataset):
+        raise UsageError(f"fit: train is a {type(train).__name__}; expected a tf.data.Dataset, as wb.batches makes")
     own = list(callbacks)
     model.steps_per_execution = _steps_per_execution(model, train, own)
     replicas = model.distribute_strategy.num_replicas_in_sync if model.distribute_strategy else 1

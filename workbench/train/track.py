@@ -25,7 +25,7 @@ def callbacks(run: Run, histogram_freq: int = 0) -> list[keras.callbacks.Callbac
     FloatingPointError, with the step.
     """
     board = _TensorBoard(run.path / "tensorboard", histogram_freq=histogram_freq, write_graph=False)
-    return [_DataOrder(run), _StopAtNaN(), board, _EpochLog(run)]
+    return [_DataOrder(run), _StopAtNaN(), _AverageReplicas(), board, _EpochLog(run)]
 
 
 def weights_sha256(model: keras.Model) -> str:
@@ -46,6 +46,23 @@ class _DataOrder(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         data.set_epoch(self.run, epoch)
+
+
+class _AverageReplicas(keras.callbacks.Callback):
+    """Gives all replicas the mean of what each has gathered alone.
+
+    In Keras 3 the moving statistics of BatchNormalization drift apart, so that `predict` would depend on which replica
+    a row happens to meet.
+    """
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        strategy = self.model.distribute_strategy
+        if strategy.num_replicas_in_sync == 1:
+            return
+        for variable in self.model.non_trainable_variables:
+            own = [keras.ops.convert_to_numpy(value) for value in strategy.experimental_local_results(variable.value)]
+            if np.issubdtype(own[0].dtype, np.floating):
+                variable.assign(np.mean(own, axis=0))
 
 
 class _TensorBoard(keras.callbacks.TensorBoard):
