@@ -51,7 +51,7 @@ with strategy.scope():
     normed.compile("sgd", "mse")
 history = wb.fit(run, model, train, epochs=3)
 wb.fit(run, normed, train, epochs=1)
-gap = abs(normed.predict(x, verbose=0) - normed(x, training=False)).max()
+gap = np.abs(normed.predict(x, verbose=0) - np.asarray(normed(x, training=False))).max()
 wb.finish_run(run, {"loss": history.history["loss"][-1], "gap": gap})
 """
 
