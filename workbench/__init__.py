@@ -1,15 +1,17 @@
 """Workbench: from a notebook to a production model, with Keras and TensorFlow.
 
-import workbench as wb
+    import workbench as wb
 
-run = wb.start_run("digits", globals())
-strategy = wb.strategy()
-train = wb.batches(run, (x_train, y_train), batch_size)
-with strategy.scope():
-    model = ...
-wb.fit(run, model, train, epochs=epochs)
-wb.export(run, model, sample=x_test[:256])
-wb.finish_run(run, metrics)
+    run = wb.start_run("digits", globals())
+    strategy = wb.strategy()
+    train = wb.batches(run, (x_train, y_train), batch_size)
+    with strategy.scope():
+        model = ...
+    wb.fit(run, model, train, epochs=epochs)
+    wb.export(run, model, sample=x_test[:256])
+    wb.finish_run(run, metrics)
+
+The same cells run in JupyterLab and as the batch job `workbench run NOTEBOOK`.
 """
 
 import importlib

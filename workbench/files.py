@@ -1,8 +1,10 @@
 """Files that are whole or not there: atomic writes of files and folders, and their hashes.
 
-files.write_json(run.path / "run.json", record)
-with files.staged(run.path / "export" / "saved_model") as folder:
-    archive.write_out(folder)          # an exception in here leaves nothing behind
+    files.write_json(run.path / "run.json", record)
+    with files.staged(run.path / "export" / "saved_model") as folder:
+        archive.write_out(folder)          # an exception in here leaves nothing behind
+
+What is written is on the disk, not only in its cache, before it gets its name.
 """
 
 import hashlib
@@ -22,14 +24,18 @@ def write_text(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.chmod(temporary, 0o666 & ~_umask())
+        replace(Path(temporary), path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _fsync_folder(path.parent)
+
+
+def replace(staging: Path, path: Path) -> None:
+    """Let the file `staging`, complete and in the same folder, become `path`."""
+    _fsync(staging)
+    os.replace(staging, path)
+    _fsync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -52,16 +58,15 @@ def staged(target: Path) -> Iterator[Path]:
         yield folder
         for parent, _, names in os.walk(folder):
             for name in names:
-                with open(os.path.join(parent, name), "rb") as file:
-                    os.fsync(file.fileno())
-            _fsync_folder(Path(parent))
+                _fsync(Path(parent, name))
+            _fsync(Path(parent))
         folder.chmod(0o777 & ~_umask())
         outgoing = None
         if target.exists():
             outgoing = Path(tempfile.mkdtemp(dir=target.parent, prefix=".outgoing-"))
             os.rename(target, outgoing)
         os.rename(folder, target)
-        _fsync_folder(target.parent)
+        _fsync(target.parent)
         if outgoing:
             shutil.rmtree(outgoing)
     except BaseException:
@@ -91,7 +96,8 @@ def _umask() -> int:
     return mask
 
 
-def _fsync_folder(path: Path) -> None:
+def _fsync(path: Path) -> None:
+    """Wait until the file, or the names in the folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

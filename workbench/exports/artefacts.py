@@ -1,10 +1,11 @@
 """From a trained model to artefacts that are proven, or not there.
 
-wb.export(run, model, sample=x_test[:256], labels=class_names)
-wb.verify(run)                                   # later: the same proof again
+    wb.export(run, model, sample=x_test[:256], labels=class_names)
+    wb.verify(run)                                   # later: the same proof again
+
+Everything is written beside its place and moved there when it has passed.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def export(
         with files.staged(target) as staging:
             saved_model.write(model, sample, staging, run.name, labels)
             figures = verify_saved_model(staging, sample_staging, tolerance)
-        os.replace(sample_staging, sample_file)
+        files.replace(sample_staging, sample_file)
     finally:
         sample_staging.unlink(missing_ok=True)
     _record_artefact(run, "sample", sample_file)
@@ -67,7 +68,7 @@ def export(
 def _save_model(run: Run, model: keras.Model) -> None:
     staging, target = run.path / ".incoming-model.keras", run.path / "model.keras"
     model.save(staging)
-    os.replace(staging, target)
+    files.replace(staging, target)
     update_record(run, weights_sha256=weights_sha256(model))
     _record_artefact(run, "keras", target)
 

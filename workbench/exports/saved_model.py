@@ -8,7 +8,6 @@ training went on. Inputs and outputs have the names that the model's author gave
 the graph, because a wrong rank can otherwise abort the whole process inside a kernel.
 """
 
-import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from workbench import files
 from workbench.errors import UsageError
 
 SIGNATURE = "serving_default"
@@ -46,7 +46,7 @@ def write(model: keras.Model, sample: Any, folder: Path, name: str, labels: Sequ
     extra = folder / "assets.extra"
     extra.mkdir()
     if labels is not None:
-        (extra / "labels.json").write_text(json.dumps([str(label) for label in labels], ensure_ascii=False) + "\n")
+        files.write_json(extra / "labels.json", [str(label) for label in labels])
     _write_warmup(extra / "tf_serving_warmup_requests", name, named_inputs(model, sample))
 
 

@@ -1,7 +1,9 @@
 """Prove a run's artefacts, each in a process that has never seen the model.
 
-wb.verify(run)                                                   # the artefacts that wb.export left, again
-verify_saved_model(folder, run.path / "export" / "sample.npz", tolerance=1e-5)
+    wb.verify(run)                                                   # the artefacts that wb.export left, again
+    verify_saved_model(folder, run.path / "export" / "sample.npz", tolerance=1e-5)
+
+This process loads no TensorFlow: the other one does.
 """
 
 import json

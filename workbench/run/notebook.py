@@ -1,7 +1,9 @@
 """A notebook file, read and checked before anything is started.
 
-notebook = read_notebook("notebooks/digits.ipynb")     # an nbformat node
-parameters_cell(notebook, "digits.ipynb").source
+    notebook = read_notebook("notebooks/digits.ipynb")     # an nbformat node
+    parameters_cell(notebook, "digits.ipynb").source
+
+Nothing in the notebook is executed here.
 """
 
 import difflib

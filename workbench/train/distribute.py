@@ -1,8 +1,10 @@
 """Which devices train: one, or several that hold replicas of the model.
 
-strategy = wb.strategy()          # before any TensorFlow operation
-with strategy.scope():
-    model = ...                   # build and compile in the scope; export outside it
+    strategy = wb.strategy()          # before any TensorFlow operation
+    with strategy.scope():
+        model = ...                   # build and compile in the scope
+
+The batch size is the global one; each replica takes its share of it.
 """
 
 import tensorflow as tf

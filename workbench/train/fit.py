@@ -1,6 +1,8 @@
 """`model.fit` as part of a run.
 
-wb.fit(run, model, train, validation_data=validation, epochs=epochs)
+    wb.fit(run, model, train, validation_data=validation, epochs=epochs)
+
+What is logged where is in track.py.
 """
 
 import time

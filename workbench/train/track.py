@@ -1,6 +1,8 @@
-"""What a run remembers of its training: TensorBoard events, metrics.jsonl, the weights' hash; and a stop at NaN.
+"""What a run remembers of its training: TensorBoard events, metrics.jsonl, the weights' hash.
 
-model.fit(train, epochs=epochs, callbacks=wb.callbacks(run))
+    model.fit(train, epochs=epochs, callbacks=wb.callbacks(run))
+
+And a stop at the first loss that is no number.
 """
 
 import hashlib
