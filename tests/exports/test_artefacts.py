@@ -124,7 +124,8 @@ def test_a_model_that_answers_nan_is_not_exported(run: Run) -> None:
     assert not (run.path / "export" / "saved_model").exists()
 
 
-def test_an_unknown_format_is_refused_before_anything_is_written(run: Run) -> None:
-    with pytest.raises(UsageError, match="unknown format coreml; expected some of saved_model"):
-        export(run, augmented()[0], IMAGES, formats=["saved_model", "coreml"])
+@pytest.mark.parametrize("formats", [["saved_model", "coreml"], []])
+def test_an_unknown_format_is_refused_before_anything_is_written(run: Run, formats: list[str]) -> None:
+    with pytest.raises(UsageError, match="expected some of saved_model"):
+        export(run, augmented()[0], IMAGES, formats=formats)
     assert not (run.path / "export").exists()

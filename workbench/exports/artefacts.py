@@ -41,8 +41,8 @@ def export(
     UsageError for an unknown format or a sample that is not the model's input.
     """
     unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise UsageError(f"export: unknown format {', '.join(unknown)}; expected some of {', '.join(FORMATS)}")
+    if unknown or not formats:
+        raise UsageError(f"export: got the formats {list(formats)}; expected some of {', '.join(FORMATS)}")
     folder = run.path / "export"
     folder.mkdir(exist_ok=True)
     arrays = _answers(model, sample)  # builds the model too, if nothing has yet

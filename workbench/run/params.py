@@ -308,7 +308,7 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(name), model.model_fields, n=1)
         names = ", ".join(model.model_fields) or "none: no cell is tagged 'parameters'"
-        return f"{name}: unknown parameter; " + (f"did you mean {near[0]}? " if near else "") + f"It has {names}."
+        return f"{name}: unknown parameter" + (f"; did you mean {near[0]}?" if near else ".") + f" It has {names}."
     extra = _extra(model.model_fields[str(name)])
     expected = str(extra["type"])
     if extra["low"] is not None:
