@@ -179,7 +179,7 @@ def _summary(run: Any) -> None:
 
 
 def _range(row: dict[str, Any]) -> str:
-    return "" if row["low"] is None else f"{row['low']:g}..{row['high']:g}" + (" log" if row["log"] else "")
+    return "" if row["low"] is None else f"{row['low']}..{row['high']}" + (" log" if row["log"] else "")
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> None:
