@@ -189,6 +189,7 @@ def _table(columns: list[str], rows: list[list[str]]) -> None:
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    # A pipe has no width: lines stay whole there.
     console = Console(markup=False, highlight=False)
-    Console(markup=False, highlight=False, width=console.width if console.is_terminal else 400).print(table)
+    if not console.is_terminal:
+        console.width = 400  # a pipe has no width: lines stay whole there
+    console.print(table)

@@ -45,7 +45,7 @@ def fit(
         raise UsageError(f"fit: train is a {type(train).__name__}; expected a tf.data.Dataset, as wb.batches makes")
     own = list(callbacks)
     model.steps_per_execution = _steps_per_execution(model, train, own)
-    replicas = model.distribute_strategy.num_replicas_in_sync if model.distribute_strategy else 1
+    replicas = model.distribute_strategy.num_replicas_in_sync
     strategy = type(model.distribute_strategy).__name__ if replicas > 1 else "default"
     update_record(
         run, strategy={"name": strategy, "replicas": replicas, "steps_per_execution": model.steps_per_execution}
@@ -71,7 +71,7 @@ def _steps_per_execution(model: keras.Model, train: tf.data.Dataset, callbacks: 
     if model.steps_per_execution > 1 or model.run_eagerly:
         return int(model.steps_per_execution)
     # Keras fails with more than one step under a distribution strategy (keras#19246).
-    if model.distribute_strategy is not None and model.distribute_strategy.num_replicas_in_sync > 1:
+    if model.distribute_strategy.num_replicas_in_sync > 1:
         return 1
     if any(_looks_at_batches(callback) for callback in callbacks):
         return 1
