@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test soak lint lab lock references clean
+.PHONY: help install browser run test soak lint lab lock references clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##|^[a-z]+: *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -18,7 +18,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement .venv/uv.txt
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/workbench kernel install
 	@touch $@
+
+browser:         ## install the Chromium that looks at reports in the tests; Debian or Ubuntu, as root
+	command -v chromium >/dev/null || (apt-get update --quiet=2 && apt-get install --quiet=2 --yes chromium)
 
 run: $(INSTALLED) ## train, export and verify the digits notebook with its large parameters
 	$(BIN)/workbench run notebooks/digits.ipynb -f params/digits.yaml
@@ -45,5 +49,6 @@ references: $(INSTALLED) ## run the notebooks and store the outputs that the tes
 	$(BIN)/python tests/update_references.py
 
 clean:           ## remove .venv and caches; outputs/ stays
+	[ ! -x $(BIN)/workbench ] || $(BIN)/workbench kernel stop
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find workbench tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

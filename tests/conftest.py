@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Before TensorFlow: the tests' own output is what matters in their log.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_kernels() -> Iterator[None]:
+    """The tests' kernels start warm, from processes of their own that end with the tests."""
+    from workbench.run import warm
+
+    with tempfile.TemporaryDirectory(prefix="wb-") as folder:
+        os.environ["XDG_RUNTIME_DIR"] = folder
+        yield
+        warm.stop()
 
 
 @pytest.fixture

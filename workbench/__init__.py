@@ -25,6 +25,8 @@ _CONTENTS = {
     "finish_run": "workbench.run.runs",
     "find_runs": "workbench.run.runs",
     "read_params": "workbench.run.params",
+    "Secret": "workbench.run.secret",
+    "read_secret": "workbench.run.secret",
     "run_notebook": "workbench.run.launch",
     "strategy": "workbench.train.distribute",
     "batches": "workbench.train.data",
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from workbench.run.launch import run_notebook
     from workbench.run.params import read_params
     from workbench.run.runs import Run, find_runs, finish_run, start_run
+    from workbench.run.secret import Secret, read_secret
     from workbench.train.data import batches
     from workbench.train.distribute import strategy
     from workbench.train.fit import fit

@@ -1,6 +1,7 @@
 """The command line: one function a command, imports inside, so that `--help` and `runs` start at once.
 
-Exit codes: 0 done, 1 the notebook failed, 2 wrong use, 3 a check said no, 130 interrupted.
+Exit codes: 0 done, 1 the notebook failed, 2 wrong use, 3 a check said no; 130, 143 and 129 after SIGINT, SIGTERM and
+SIGHUP.
 """
 
 import json
@@ -59,7 +60,19 @@ def params(notebook: Path, as_json: bool) -> None:
 @click.option(
     "-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter; it goes over the file."
 )
-def run(notebook: Path, file: Path | None, parameter: tuple[tuple[str, str], ...]) -> None:
+@click.option("--timeout", type=float, metavar="S", help="End the run after S seconds.")
+@click.option("--cell-timeout", type=float, metavar="S", help="End the run when one cell takes S seconds.")
+@click.option(
+    "--cold", is_flag=True, help="Start the kernel from nothing, without libraries that are imported already."
+)
+def run(
+    notebook: Path,
+    file: Path | None,
+    parameter: tuple[tuple[str, str], ...],
+    timeout: float | None,
+    cell_timeout: float | None,
+    cold: bool,
+) -> None:
     """Execute NOTEBOOK as a batch run, recorded under outputs/runs."""
     from workbench.run import params as contracts
     from workbench.run.launch import run_notebook
@@ -67,11 +80,12 @@ def run(notebook: Path, file: Path | None, parameter: tuple[tuple[str, str], ...
     given: dict[str, Any] = contracts.load_file(file) if file else {}
     given |= {name: contracts.Text(value) for name, value in parameter}
     progress = _Progress()
+    command = shlex.join(["workbench", *sys.argv[1:]])
     try:
-        done = run_notebook(notebook, given, progress, command=shlex.join(["workbench", *sys.argv[1:]]))
-    except KeyboardInterrupt:
-        print("workbench: interrupted; the run is kept, see `workbench runs`", file=sys.stderr)
-        sys.exit(130)
+        done = run_notebook(notebook, given, progress, command, timeout, cell_timeout, cold)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        print(f"workbench: {stop.args[0]}; the run is kept, see `workbench runs`", file=sys.stderr)
+        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
     finally:
         progress.close()
     _summary(done)
@@ -79,28 +93,99 @@ def run(notebook: Path, file: Path | None, parameter: tuple[tuple[str, str], ...
 
 @cli.command()
 @click.argument("name", required=False)
+@click.option("--status", "statuses", multiple=True, help="Only those with this status; may be given again.")
+@click.option("--older-than", metavar="AGE", help="Only those started before, as in 12h, 30d or 8w.")
+@click.option("--prune", is_flag=True, help="Delete them, after showing them and asking.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @_JSON
-def runs(name: str | None, as_json: bool) -> None:
-    """List the project's runs, or those called NAME, newest first."""
-    from workbench.run.runs import find_runs, format_metrics, read_record
+def runs(
+    name: str | None, statuses: tuple[str, ...], older_than: str | None, prune: bool, yes: bool, as_json: bool
+) -> None:
+    """List the project's runs, or those called NAME, newest first.
 
-    found = [(r, read_record(r)) for r in find_runs(name)]
+    --prune deletes what is listed. Runs that go on, and those that a registered version came from, stay.
+    """
+    from workbench.run.prune import is_registered, parse_age, remove_run
+    from workbench.run.runs import find_runs, format_metrics, settle
+
+    if prune and not (name or statuses or older_than):
+        raise UsageError("--prune: would delete every run; say which: a NAME, --status failed, --older-than 30d")
+    before = parse_age(older_than) if older_than else None
+    found = [(r, settle(r)) for r in find_runs(name)]
+    found = [
+        (r, record)
+        for r, record in found
+        if (not statuses or record["status"] in statuses)
+        and (before is None or record["started"] < before)
+        and not (prune and (record["status"] == "running" or is_registered(r)))
+    ]
     if as_json:
         print(json.dumps([{"id": r.id, "path": str(r.path), **record} for r, record in found], indent=2))
-        return
-    _table(
-        ["run", "status", "started (UTC)", "seconds", "metrics"],
-        [
+    else:
+        _table(
+            ["run", "status", "started (UTC)", "seconds", "metrics"],
             [
-                f"{r.name}/{r.id}",
-                record["status"] + (f": {record['reason']}" if record["reason"] else ""),
-                record["started"][:19].replace("T", " "),
-                f"{record['timings'].get('total', '')}",
-                format_metrics(record["metrics"]),
-            ]
-            for r, record in found
-        ],
-    )
+                [
+                    f"{r.name}/{r.id}",
+                    record["status"] + (f": {record['reason']}" if record["reason"] else ""),
+                    record["started"][:19].replace("T", " "),
+                    f"{record['timings'].get('total', '')}",
+                    format_metrics(record["metrics"]),
+                ]
+                for r, record in found
+            ],
+        )
+    if prune and found and (yes or click.confirm(f"Delete these {len(found)} runs?", abort=True, err=True)):
+        for r, _ in found:
+            remove_run(r)
+        print(f"{len(found)} runs deleted", file=sys.stderr)
+
+
+@cli.command()
+@click.argument("run")
+def report(run: str) -> None:
+    """Write RUN's executed notebook as one HTML page, report.html in its directory.
+
+    The page needs no other file and no network, and no script of an output can run in it. RUN is a run's directory, its
+    id, or a name, which means its newest run.
+    """
+    from workbench.run.report import write_report
+    from workbench.run.runs import find_run, settle
+
+    found = find_run(run)
+    settle(found)
+    print(write_report(found))
+
+
+@cli.group()
+def kernel() -> None:
+    """Warm kernels: they start with TensorFlow and Keras imported already."""
+
+
+@kernel.command()
+def install() -> None:
+    """Let this environment's kernel, python3, start warm."""
+    from workbench.run.kernel import install as install_kernel
+
+    print(install_kernel())
+
+
+@kernel.command()
+@_JSON
+def status(as_json: bool) -> None:
+    """Show the processes that warm kernels are forked from."""
+    from workbench.run.warm import status as zygotes
+
+    _zygotes(zygotes(), as_json, "")
+
+
+@kernel.command()
+@_JSON
+def stop(as_json: bool) -> None:
+    """End those processes, each as soon as its last kernel has ended."""
+    from workbench.run.warm import stop as stop_zygotes
+
+    _zygotes(stop_zygotes(), as_json, ", ending")
 
 
 @cli.command()
@@ -121,6 +206,16 @@ def verify(run: str, as_json: bool) -> None:
         return
     for name, figures in report.items():
         print(f"{name} verified: {describe(figures)}")
+
+
+def _zygotes(found: list[dict[str, Any]], as_json: bool, what: str) -> None:
+    if as_json:
+        print(json.dumps(found, indent=2))
+    for zygote in [] if as_json else found:
+        kernels = ", ".join(str(pid) for pid in zygote["kernels"]) or "none"
+        print(f"process {zygote['pid']}{what}; {zygote.get('megabytes', '?')} MB; its kernels: {kernels}")
+    if not (found or as_json):
+        print("none; the next kernel starts one")
 
 
 class _Progress:

@@ -9,6 +9,7 @@ The only module that reads `os.environ`.
 
 import json
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,17 +36,24 @@ def batch_run() -> Path | None:
     return Path(path) if path else None
 
 
-def kernel_environment(run_path: Path) -> dict[str, str]:
-    """This process' environment plus what tells a kernel that it executes the run in `run_path`.
-
-    TensorFlow's C++ start-up messages stay out of the executed notebook, unless TF_CPP_MIN_LOG_LEVEL asks for them.
-    """
-    return {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, _BATCH_RUN: str(run_path)}
+def kernel_environment(run_path: Path, cold: bool = False) -> dict[str, str]:
+    """This process' environment plus what tells a kernel that it executes the run in `run_path`."""
+    return {**os.environ, _BATCH_RUN: str(run_path), **({"WORKBENCH_COLD": "1"} if cold else {})}
 
 
-def quiet_environment() -> dict[str, str]:
-    """This process' environment for a helper process that prints nothing but its answer."""
-    return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+def environment() -> dict[str, str]:
+    """This process' environment, for another process."""
+    return dict(os.environ)
+
+
+def runtime_folder() -> Path:
+    """Where this user's sockets are; gone after a restart of the machine."""
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"workbench-{os.getuid()}"
+
+
+def variable(name: str) -> str | None:
+    """The value of an environment variable, None when it is not set."""
+    return os.environ.get(name)
 
 
 def cores() -> int:

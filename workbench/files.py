@@ -24,7 +24,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~umask())
         replace(Path(temporary), path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -60,7 +60,7 @@ def staged(target: Path) -> Iterator[Path]:
             for name in names:
                 _fsync(Path(parent, name))
             _fsync(Path(parent))
-        folder.chmod(0o777 & ~_umask())
+        folder.chmod(0o777 & ~umask())
         outgoing = None
         if target.exists():
             outgoing = Path(tempfile.mkdtemp(dir=target.parent, prefix=".outgoing-"))
@@ -90,7 +90,8 @@ def size(path: Path) -> int:
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that new files of this process do not get. Python can only read the mask by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,4 +1,5 @@
 import contextlib
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def test_names_of_pydantics_own_methods_can_be_parameters() -> None:
     [
         ("- 1\n- 2\n", "got a list at the top level"),
         ("epochs: 1\nepochs: 2\n", "epochs is given twice, on lines 1 and 2"),
-        ("shares: {a: 1, a: 2}\n", "a is given twice"),
+        ("shares: {a: 1, a: 2}\n", "a key is given twice, on lines 1 and 1"),
         ("epochs: [1", "not valid YAML"),
         ("units: &a [*a]\n", "not valid YAML"),
     ],
@@ -137,6 +138,101 @@ def test_an_empty_file_gives_no_parameters_and_tags_are_not_obeyed(tmp_path: Pat
     assert load_file(path) == {}
     path.write_text("label: !!python/object/apply:os.getcwd []\n")
     assert load_file(path) == {"label": []}
+
+
+SECRET_CELL = """
+from workbench import Secret
+token: Secret = "SERVICE_TOKEN"  # key of the data service
+epochs: int = 5
+"""
+
+
+def test_a_secret_is_the_name_of_a_variable() -> None:
+    model = contract(SECRET_CELL)
+    assert describe(model)[0] == {
+        "name": "token", "default": "SERVICE_TOKEN", "type": "Secret", "low": None, "high": None, "log": False,
+        "help": "key of the data service",
+    }  # fmt: skip
+    assert declares_parameters(SECRET_CELL)
+    values = resolve(model, {"token": Text("_my_token2")})
+    assert values == {"token": "_my_token2", "epochs": 5}
+    assert dump(values) == "token: _my_token2\nepochs: 5\n"
+    assert resolve(contract("title: str = 'Secret garden'"), {}) == {"title": "Secret garden"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"token": Text("hunter-22")}, "token: got a value that is not the name of an environment variable (not shown"),
+        ({"token": "HUNTER\n"}, "pass the variable's name, as in SERVICE_TOKEN"),
+        ({"token": Text("")}, "expected Secret"),
+        ({"token": Text("[hunter, hunter]")}, "expected Secret"),
+        ({"token": ["hunter"]}, "expected Secret"),
+        ({"token": {"hunter": "hunter"}}, "expected Secret"),
+        ({"token": 22}, "expected Secret"),
+        ({"token": 2.2}, "expected Secret"),
+        ({"token": None}, "expected Secret"),
+        ({"token": b"hunter"}, "expected Secret"),
+        ({"hunter": Text("token")}, "a name that may hold a secret (not shown here): unknown parameter. It has token"),
+        ({"token=hunter": 1}, "not shown"),
+        ({"tokenhunter": 1}, "unknown parameter; did you mean token? It has token, epochs."),
+        ({"token": Text("hunter-22"), "epochs": 0.5}, "2 parameters refused"),
+    ],
+)
+def test_what_was_passed_for_a_secret_is_never_shown(given: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UsageError) as error:
+        resolve(contract(SECRET_CELL), given)
+    assert expected in str(error.value)
+    assert not any(part in str(error.value).lower() for part in ("hunter", "22", "2.2", "none"))
+    assert error.value.__cause__ is None
+    assert error.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "token: Secret = 'hunter-22'",
+        "token: Secret = 22",
+        "token: Secret = 'hun' + 'ter' * 22",
+        "token: Secret = ['hunter']",
+        "token: Secret = {[]: 'hunter'}",
+        "token: Secret = 'HUNTER'  # [1..2]",
+        "token: Secret = 'hunter",
+        "token: wb.Secret = 'hunter'",
+        "token: 'Secret' = 'hunter'",
+        "token: Optional[Secret] = 'hunter'",
+        "token: list[Secret] = ['hunter']",
+        "token = Secret('hunter')",
+        "run.token: Secret = 'hunter'",
+        "if True:\n    token: Secret = 'hunter'",
+        "_token: Secret = 'HUNTER'",
+        "token: Secret = 'A'\ntoken: Secret = 'HUNTER'",
+        "from workbench import Secret, fit",
+        "from workbench import Secret as S",
+        "from workbench import fit",
+    ],
+)
+def test_a_wrong_secret_in_the_cell_is_refused_and_never_shown(line: str) -> None:
+    with pytest.raises(UsageError) as error:
+        contract(line)
+    assert not any(part in str(error.value).lower() for part in ("hunter", "hun'", "22"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "token: *hunter", "token: &hunter a\nb: &hunter c", "token: !h!hunter x", 'token: "hunter\ne: 1',
+        "token:hunter\nepochs: 1", "token: @hunter", "token: [hunter", "token: {hunter: 1, hunter: 2}",
+        "token: {{hunter}}", "token: hunter: 2", "token: %hunter", 'token: "\\hunter"', "token:hunter", "- hunter",
+        "token: hunter\x07", "token: |hunter",
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_yaml_is_refused_without_a_quotation(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as error:
+        load_file(path)
+    assert "hunter" not in "".join(traceback.format_exception(error.value))
 
 
 def test_only_annotated_literals_look_like_a_parameters_cell() -> None:

@@ -7,14 +7,13 @@ This process loads no TensorFlow: the other one does.
 """
 
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from workbench import context, files
+from workbench import files
 from workbench.errors import GateError, UsageError
+from workbench.run import warm
 from workbench.run.runs import Run, read_record
 
 FORMATS = ("saved_model",)
@@ -50,12 +49,7 @@ def verify_saved_model(folder: Path, sample_file: Path, tolerance: float) -> dic
     answers to one question, accepts wrong shapes, or holds random or denied operations.
     """
     started = time.perf_counter()
-    process = subprocess.run(
-        [sys.executable, "-m", "workbench.exports.check_saved_model", str(folder), str(sample_file), str(tolerance)],
-        env=context.quiet_environment(),
-        capture_output=True,
-        text=True,
-    )
+    process = warm.run_module("workbench.exports.check_saved_model", str(folder), str(sample_file), str(tolerance))
     lines = process.stdout.strip().splitlines()
     answer = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
     if process.returncode or not answer:

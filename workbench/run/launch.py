@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from workbench import context
-from workbench.errors import NotebookError
+from workbench.errors import GateError, NotebookError
 from workbench.run import params as contracts
-from workbench.run.notebook import kernel_name, read_notebook, run_name
+from workbench.run.notebook import kernel_name, read_source, run_name
 from workbench.run.runs import Run, close_run, create_run, read_record
+from workbench.run.secret import Mask, secrets_of
 
 
 class Progress(Protocol):
@@ -30,17 +31,31 @@ def run_notebook(
     params: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     command: str = "run_notebook",
+    timeout: float | None = None,
+    cell_timeout: float | None = None,
+    cold: bool = False,
 ) -> Run:
     """Run `notebook` with `params` over its defaults; the run is recorded, whatever happens.
 
+    `timeout` and `cell_timeout` are in seconds, of the whole notebook and of each cell; a kernel that does not end by
+    itself then is killed. `cold` starts the kernel without the libraries that warm ones have imported already.
+
     Raises UsageError before anything is started when the notebook, a parameter or the kernel is wrong, and
-    NotebookError, with the run's directory kept, when a cell fails.
+    NotebookError, with the run's directory kept, when a cell fails. After SIGINT it raises KeyboardInterrupt, after
+    SIGTERM and SIGHUP SystemExit, when the run is closed.
     """
     path = Path(notebook)
-    source = read_notebook(path)
-    values = contracts.resolve(contracts.contract_of(source, path.name), params or {}, path.name)
+    source, sha256 = read_source(path)
+    contract = contracts.contract_of(source, path.name)
+    values = contracts.resolve(contract, params or {}, path.name)
+    mask = Mask(secrets_of(contract, values))
     kernel = kernel_name(source, path)
-    run = create_run(run_name(source, path), values, command, path)
+    run = create_run(run_name(source, path), values, mask.text(command), path, sha256)
+    status, reason = "failed", "papermill did not start the notebook"
+
+    def on_end(*end: str) -> None:
+        nonlocal status, reason
+        status, reason = end
 
     import papermill  # a second of imports that wrong parameters need not pay
 
@@ -48,39 +63,47 @@ def run_notebook(
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         papermill.execute_notebook(
-            _literal_path(path.resolve()),
+            source,
             _literal_path(run.path / "notebook.ipynb"),
             parameters=values,
             engine_name="workbench",
             kernel_name=kernel,
             progress_bar=False,
             stdout_file=progress,
-            environment=context.kernel_environment(run.path),
+            execution_timeout=cell_timeout,
+            run_timeout=timeout,
+            environment=context.kernel_environment(run.path, cold),
             folder=path.resolve().parent,
+            source=path.resolve(),
             log=run.path / "kernel.log",
+            mask=mask,
             on_cell=progress.cell if progress else None,
+            on_end=on_end,
         )
-    except KeyboardInterrupt:
-        close_run(run, "interrupted", "interrupted by the user")
-        raise
     except Exception as error:
-        reason = _reason(error)
-        close_run(run, "failed", reason)
-        raise NotebookError(f"{path}: {reason}\nThe run is kept in {run.path}; see its notebook.ipynb") from error
-    if read_record(run)["status"] == "running":  # a notebook that never calls finish_run
-        close_run(run, "completed")
+        kept = f"The run is kept in {run.path}; see its notebook.ipynb" if run.path.exists() else ""
+        rescued = error.strerror if isinstance(error, OSError) else ""
+        raise NotebookError("\n".join(filter(None, [f"{path}: {reason}", rescued, kept]))) from error
+    finally:
+        _close(run, status, reason, mask)
     return run
+
+
+def _close(run: Run, status: str, reason: str, mask: Mask) -> None:
+    """Close the run when its kernel has ended, and nothing can be written into its folder any more."""
+    if not run.path.exists():
+        return
+    try:
+        mask.scrub(run.path)
+    except GateError as error:
+        status, reason = "failed", str(error)
+        raise
+    finally:
+        # A completed notebook may have closed its run by finish_run.
+        if status != "completed" or read_record(run)["status"] == "running":
+            close_run(run, status, reason or None)
 
 
 def _literal_path(path: Path) -> str:
     """Papermill fills in {names} in its paths; a folder called {x} is just that."""
     return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _reason(error: Exception) -> str:
-    from papermill.exceptions import PapermillExecutionError
-
-    if isinstance(error, PapermillExecutionError):
-        first = (str(error.evalue).splitlines() or [""])[0]
-        return f"cell {error.exec_count} failed: {error.ename}: {first}"
-    return f"{type(error).__name__}: {error}"

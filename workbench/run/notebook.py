@@ -7,6 +7,7 @@ Nothing in the notebook is executed here.
 """
 
 import difflib
+import hashlib
 import re
 import warnings
 from pathlib import Path
@@ -19,6 +20,11 @@ _START_RUN = re.compile(r"\bstart_run\(\s*['\"]([^'\"]+)['\"]")
 
 def read_notebook(path: str | Path) -> Any:
     """The notebook in `path` as an nbformat node. Raises UsageError if it is no notebook, or not in Python."""
+    return read_source(path)[0]
+
+
+def read_source(path: str | Path) -> tuple[Any, str]:
+    """`read_notebook`, and the sha256 of the bytes that it was read from: the file may change a moment later."""
     import nbformat
 
     path = Path(path)
@@ -29,7 +35,8 @@ def read_notebook(path: str | Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # cell ids missing from older notebooks
-            notebook = nbformat.read(path, as_version=4)
+            content = path.read_bytes()
+            notebook = nbformat.reads(content.decode(), as_version=4)
         nbformat.validate(notebook)
     except Exception as error:  # nbformat raises its own, KeyError and AttributeError, all meaning this
         reason = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
@@ -39,7 +46,7 @@ def read_notebook(path: str | Path) -> Any:
     ).get("name", "python")
     if language.lower() != "python":
         raise UsageError(f"{path}: a notebook in {language}; expected Python, the language Keras is trained in")
-    return notebook
+    return notebook, hashlib.sha256(content).hexdigest()
 
 
 def parameters_cell(notebook: Any, where: str) -> Any | None:

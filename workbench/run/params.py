@@ -2,12 +2,14 @@
 
     learning_rate: float = 1e-3                  # Adam step size [1e-5..1e-1] log
     optimizer: Literal["adam", "sgd"] = "adam"   # how the weights move
+    token: Secret = "SERVICE_TOKEN"              # key of the data service: the variable that holds it
 
     contract = read_params("notebooks/digits.ipynb")              # a pydantic model
     values = resolve(contract, {**load_file("params/digits.yaml"), "epochs": Text("30")})
 
 A comment is its parameter's help text and may end in a range, and in `log` for a logarithmic scale. Files and the
 command line give text, which is read as the declared type says: `1e-3` is a float for a float and an error for an int.
+A Secret is the name of an environment variable; no message shows what was passed for it: it may be the secret itself.
 """
 
 import ast
@@ -29,7 +31,8 @@ from workbench.errors import UsageError
 from workbench.run.notebook import parameters_cell, read_notebook
 
 _SCALARS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
-_ALLOWED = "bool, int, float, str, list[...], dict[str, ...], Literal[...], Optional[...]"
+_ALLOWED = "bool, int, float, str, list[...], dict[str, ...], Literal[...], Optional[...], or Secret alone"
+_CONFIG = ConfigDict(extra="forbid", strict=True, validate_default=True, allow_inf_nan=False, protected_namespaces=())
 _RANGE = re.compile(r"\s*\[(?P<low>[^\[\]]*?)\.\.(?P<high>[^\[\]]*?)\]\s*(?P<log>log\b)?")
 
 
@@ -56,7 +59,7 @@ def contract(source: str, where: str = "parameters cell") -> type[BaseModel]:
     """The pydantic model that `source`, a parameters cell, declares. `where` names the cell in error messages.
 
     Reads the text with `ast`; nothing in it is evaluated. Raises UsageError with all the lines that are not an
-    annotated literal (`name: type = literal`), a comment, a docstring or an import from typing.
+    annotated literal (`name: type = literal`), a comment, a docstring or an import of typing's names or of Secret.
     """
     try:
         statements = ast.parse(source).body
@@ -78,12 +81,9 @@ def contract(source: str, where: str = "parameters cell") -> type[BaseModel]:
             problems.append(f"line {statement.lineno}: {error}")
     if problems:
         raise UsageError(_report(f"{where}: the parameters cell has {_count(problems, 'line')} to mend", problems))
-    config = ConfigDict(
-        extra="forbid", strict=True, validate_default=True, allow_inf_nan=False, protected_namespaces=()
-    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a parameter may be called `schema` or `copy`
-        model = create_model("Parameters", __config__=config, **fields)
+        model = create_model("Parameters", __config__=_CONFIG, **fields)
     resolve(model, {}, where)  # the defaults keep their own rules
     return model
 
@@ -107,8 +107,9 @@ def load_file(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read ({error}); expected a YAML file of 'name: value' lines") from error
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{path}: not valid YAML: {reason}") from error
+        mark = getattr(error, "problem_mark", None)  # YAML's own words quote the file, which may hold a secret
+        reason = f"see line {mark.line + 1}, column {mark.column + 1}" if mark else " ".join(str(error).split())
+        raise UsageError(f"{path}: not valid YAML: {reason}") from None
     if values is None or values == "":
         return {}
     if not isinstance(values, dict):
@@ -150,13 +151,14 @@ def dump(values: Mapping[str, Any]) -> str:
 def _is_harmless(statement: ast.stmt) -> bool:
     """A docstring, or an import of the names that annotations use."""
     docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-    return docstring or (isinstance(statement, ast.ImportFrom) and statement.module == "typing")
+    typing = isinstance(statement, ast.ImportFrom) and statement.module == "typing"
+    return docstring or typing or ast.unparse(statement) == "from workbench import Secret"
 
 
 def _is_literal(node: ast.expr | None) -> bool:
     try:
         ast.literal_eval(node)  # type: ignore[arg-type]
-    except ValueError:
+    except (ValueError, TypeError):  # TypeError: {[]: 1}
         return False
     return True
 
@@ -168,6 +170,9 @@ def _comments(source: str) -> dict[int, str]:
 
 def _declaration(statement: ast.stmt, comment: str) -> tuple[str, Any, Any]:
     """(name, type, pydantic field) of one `name: type = literal  # comment`."""
+    secret = re.match(r"\w+: Secret = ", ast.unparse(statement)) and _is_literal(getattr(statement, "value", None))
+    if not secret and any("Secret" in (getattr(n, "id", ""), getattr(n, "attr", "")) for n in ast.walk(statement)):
+        raise ValueError("write a secret as `name: Secret = 'SERVICE_TOKEN'`, with the name of an environment variable")
     if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
         guess = type(statement.value.value).__name__ if isinstance(statement.value, ast.Constant) else "list[int]"
         name = statement.targets[0].id
@@ -177,18 +182,17 @@ def _declaration(statement: ast.stmt, comment: str) -> tuple[str, Any, Any]:
     name = statement.target.id
     if name.startswith("_") or name in ("model_config", "model_fields"):
         raise ValueError(f"{name} cannot be a parameter's name; use one that starts with a letter")
-    declared = _type(statement.annotation)
+    declared = str if secret else _type(statement.annotation)
     if not _is_literal(statement.value):
         raise ValueError(f"{name} = {ast.unparse(statement.value)[:40]} is not a literal; write the value itself")
     default = ast.literal_eval(statement.value)
     if declared is float and type(default) is int:
         default = float(default)
     help_text, bounds, log = _range(name, declared, comment)
-    extra: dict[str, Any] = {"type": ast.unparse(statement.annotation), "low": None, "high": None, "log": log}
-    limits: dict[str, Any] = {}
-    if bounds:
-        extra |= {"low": bounds[0], "high": bounds[1]}
-        limits = {"ge": bounds[0], "le": bounds[1]}
+    low, high = bounds or (None, None)
+    extra = {"type": ast.unparse(statement.annotation), "low": low, "high": high, "log": log}
+    name_of_variable = r"^[A-Za-z_][A-Za-z0-9_]*$" if secret else None
+    limits: dict[str, Any] = {"ge": low, "le": high, "pattern": name_of_variable}
     return name, declared, Field(default, description=help_text, json_schema_extra=extra, **limits)
 
 
@@ -253,7 +257,8 @@ class _TextLoader(yaml.BaseLoader):
             key = key_node.value if isinstance(key_node, yaml.ScalarNode) else repr(key_node)
             line = key_node.start_mark.line + 1
             if key in keys:
-                raise yaml.YAMLError(f"{key} is given twice, on lines {keys[key]} and {line}; keep one")
+                shown = "a key" if key_node.start_mark.column else key  # further in, it is part of a value
+                raise yaml.YAMLError(f"{shown} is given twice, on lines {keys[key]} and {line}; keep one")
             keys[key] = line
         return super().construct_mapping(node, deep=True)
 
@@ -272,13 +277,12 @@ def _from_text(value: Any, declared: Any) -> Any:
     if isinstance(value, Text):
         if inner is not declared and value in ("null", "~", "None"):
             return None
-        if origin in (list, dict):
-            try:
-                value = yaml.load(value, _TextLoader)
-            except yaml.YAMLError:
-                return str(value)
-        else:
+        if origin not in (list, dict):
             return _scalar(value, inner)
+        try:
+            value = yaml.load(value, _TextLoader)
+        except yaml.YAMLError:
+            return str(value)
     if origin is list and isinstance(value, list):
         return [_from_text(v, arguments[0]) for v in value]
     if origin is dict and isinstance(value, dict):
@@ -290,9 +294,8 @@ def _scalar(text: Text, declared: Any) -> Any:
     if get_origin(declared) is Literal:
         return next((option for option in get_args(declared) if str(option) == text), str(text))
     if declared is bool:
-        return {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}.get(
-            text.lower(), str(text)
-        )
+        words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+        return words.get(text.lower(), str(text))
     try:
         return declared(text)
     except ValueError:
@@ -308,9 +311,14 @@ def _problem(model: type[BaseModel], detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(name), model.model_fields, n=1)
         names = ", ".join(model.model_fields) or "none: no cell is tagged 'parameters'"
+        if any(row["type"] == "Secret" for row in describe(model)):
+            name = "a name that may hold a secret (not shown here)"  # as after `-p VALUE NAME`, `-p NAME=VALUE x`
         return f"{name}: unknown parameter" + (f"; did you mean {near[0]}?" if near else ".") + f" It has {names}."
     extra = _extra(model.model_fields[str(name)])
     expected = str(extra["type"])
+    if expected == "Secret":
+        got = "a value that is not the name of an environment variable (not shown here)"
+        return f"{name}: got {got}, expected Secret: pass the variable's name, as in SERVICE_TOKEN"
     if extra["low"] is not None:
         expected += f" in [{extra['low']}..{extra['high']}]"
     if detail["type"] == "finite_number":

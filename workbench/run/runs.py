@@ -7,16 +7,22 @@
         print(run.id, read_record(run)["metrics"])
 
 outputs/runs/<name>/<yyyymmdd-hhmmss-xxxx>/ holds run.json (what happened), params.yaml (with which values), and what
-training and export add. Times are UTC; durations are seconds.
+training and export add. Times are UTC; durations are seconds. The status that `read_record` gives is true of runs whose
+process has died, too.
 """
 
+import atexit
 import json
 import math
+import os
 import platform
 import re
 import secrets
 import subprocess
+import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -26,9 +32,12 @@ from typing import Any
 
 from workbench import context, files
 from workbench.errors import UsageError
+from workbench.run import owner
 from workbench.run import params as contracts
 
+_INTERACTIVE = "interactive"  # the command of a run that no launcher started
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_RESERVE = ".reserve"  # a few blocks that close_run gives back, so that a run on a full disk can be closed
 _PACKAGES = ("workbench", "tensorflow", "keras", "numpy", "papermill", "ipykernel")
 
 
@@ -52,18 +61,21 @@ def start_run(name: str, values: Mapping[str, Any]) -> Run:
     `values` is the notebook's `globals()`: the parameters cell that was executed last says which of them are
     parameters. Outside a notebook pass the parameters themselves as a dict.
 
-    Under `workbench run` this is the run that the launcher prepared; elsewhere a new one. Python, NumPy and Keras are
+    Under `workbench run` this is the run that the launcher prepared; elsewhere a new one, and one that this kernel has
+    left open is closed as interrupted. Python, NumPy and Keras are
     seeded with the parameter `seed` (0 if there is none) and TensorFlow is held to deterministic operations.
 
     Raises UsageError for values that break the notebook's contract, and for a second start in a batch run.
     """
     parameters = _parameter_values(name, values)
+    _close_open_runs("start_run was called again")
     seed = parameters.get("seed") or 0
     threads = _make_deterministic(seed)
     started = {"seed": seed, "threads": threads}
     prepared = context.batch_run()
     if prepared is None:
-        run = create_run(name, parameters, command="interactive")
+        run = create_run(name, parameters, command=_INTERACTIVE)
+        atexit.register(_close_open_runs, "its kernel has ended")
     else:
         run = Run(prepared, name, MappingProxyType(parameters))
         record = read_record(run)
@@ -129,8 +141,13 @@ def runs_folder() -> Path:
     return context.project_root() / "outputs" / "runs"
 
 
-def create_run(name: str, parameters: Mapping[str, Any], command: str, notebook: Path | None = None) -> Run:
-    """Make the directory of a new run, with status `running`. Raises UsageError if it cannot be written."""
+def create_run(
+    name: str, parameters: Mapping[str, Any], command: str, notebook: Path | None = None, sha256: str | None = None
+) -> Run:
+    """Make the directory of a new run of this process, with status `running`.
+
+    `notebook` is its source, `sha256` of what was read from that. Raises UsageError if it cannot be written.
+    """
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"run name {name!r}: expected letters, digits, '.', '_' or '-', starting with a letter or digit"
@@ -143,10 +160,11 @@ def create_run(name: str, parameters: Mapping[str, Any], command: str, notebook:
         "status": "running",
         "reason": None,
         "command": command,
+        "process": owner.this_process(),
         "started": now.isoformat(timespec="milliseconds"),
         "ended": None,
         "notebook": None if notebook is None else _relative(notebook.resolve(), root),
-        "notebook_sha256": None if notebook is None else files.sha256(notebook),
+        "notebook_sha256": sha256,
         "git": _git(root),
         "lock_sha256": files.sha256(lock) if (lock := root / "requirements.lock").exists() else None,
         "versions": {"python": platform.python_version(), **{p: v for p in _PACKAGES if (v := _version(p))}},
@@ -165,15 +183,19 @@ def create_run(name: str, parameters: Mapping[str, Any], command: str, notebook:
         with files.staged(path) as folder:
             files.write_json(folder / "run.json", record)
             files.write_text(folder / "params.yaml", contracts.dump(parameters))
+            (folder / _RESERVE).write_bytes(bytes(2**14))
     except OSError as error:
         raise UsageError(
             f"{path.parent}: cannot be written ({error.strerror}); make it a folder you may write to"
         ) from error
-    return Run(path, name, MappingProxyType(dict(parameters)))
+    run = Run(path, name, MappingProxyType(dict(parameters)))
+    threading.Thread(target=_beat, args=[run], daemon=True).start()
+    return run
 
 
 def close_run(run: Run, status: str, reason: str | None = None) -> None:
     """Mark the run `completed`, `failed` or `interrupted`, with the reason in words and its duration."""
+    (run.path / _RESERVE).unlink(missing_ok=True)
     ended = datetime.now(UTC)
     seconds = (ended - datetime.fromisoformat(read_record(run)["started"])).total_seconds()
     update_record(
@@ -186,8 +208,35 @@ def close_run(run: Run, status: str, reason: str | None = None) -> None:
 
 
 def read_record(run: Run) -> dict[str, Any]:
-    """The content of run.json."""
-    return _load(run.path / "run.json")
+    """The content of run.json, with the status `lost` where that still says `running` of a process that has died.
+
+    An interactive run is `interrupted` then: to close a kernel is no accident.
+    """
+    path = run.path / "run.json"
+    record = _load(path)
+    process = record.get("process", {"host": "an unknown machine"})  # a run of version 0.1.0
+    if record["status"] == "running" and (reason := owner.gone(process, path.stat().st_mtime)):
+        record |= {"status": "interrupted" if record["command"] == _INTERACTIVE else "lost", "reason": reason}
+    return record
+
+
+def settle(run: Run) -> dict[str, Any]:
+    """`read_record`, written down when it shows that the run's process has died: in its notebook, too."""
+    record = read_record(run)
+    if record["status"] == _load(run.path / "run.json")["status"]:
+        return record
+    notebook = run.path / "notebook.ipynb"
+    if notebook.exists():
+        content = json.loads(notebook.read_text(encoding="utf-8"))
+        content["metadata"]["papermill"] |= {"status": record["status"], "reason": record["reason"]}
+        for cell in content["cells"]:
+            if cell["metadata"]["papermill"]["status"] == "running":
+                cell["metadata"]["papermill"] |= {"status": "interrupted", "exception": True}
+                error = {"ename": "LostRun", "evalue": record["reason"], "traceback": [f"LostRun: {record['reason']}"]}
+                cell["outputs"].append({"output_type": "error", **error})
+        files.write_json(notebook, content)
+    update_record(run, status=record["status"], reason=record["reason"])
+    return record
 
 
 def update_record(run: Run, **changes: Any) -> None:
@@ -209,6 +258,24 @@ def _load(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"{path}: not valid JSON ({error}); restore the file or remove its folder") from error
     return record
+
+
+def _close_open_runs(reason: str) -> None:
+    """Close, as interrupted, the interactive runs of this process that are still open."""
+    mine = owner.this_process()
+    for run in find_runs():
+        record = _load(run.path / "run.json")
+        if (record["status"], record["command"], record.get("process")) == ("running", _INTERACTIVE, mine):
+            close_run(run, "interrupted", reason)
+
+
+def _beat(run: Run) -> None:
+    """Show other machines, by the time of run.json, that the run's process lives; until the run is closed."""
+    path = run.path / "run.json"
+    with suppress(FileNotFoundError):  # somebody has removed the run
+        while _load(path)["status"] == "running":
+            os.utime(path)
+            time.sleep(owner.BEAT_SECONDS)
 
 
 def _parameter_values(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
