@@ -1,17 +1,21 @@
 """The installed command in a process of its own, as a user meets it."""
 
 import json
-import signal
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
 from workbench.cli import cli
-from workbench.run.runs import create_run, find_runs, finish_run, read_record
+from workbench.errors import UsageError
+from workbench.run.prune import remove_run
+from workbench.run.runs import close_run, create_run, find_runs, finish_run, update_record
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Write = Callable[..., Path]
@@ -58,28 +62,6 @@ def test_run_of_a_notebook_that_fails_exits_1_and_names_the_cell(
     assert "Traceback" in workbench("--debug", "run", "nb.ipynb", cwd=project).stderr
 
 
-def test_ctrl_c_ends_the_kernel_and_marks_the_run_interrupted(write_notebook: Write, project: Path) -> None:
-    write_notebook("import os, time; open('kernel', 'w').write(str(os.getpid())); time.sleep(300)")
-    command = [str(Path(sys.executable).parent / "workbench"), "run", "nb.ipynb"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        until(lambda: (project / "kernel").exists() and (project / "kernel").read_text() != "")
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors == "workbench: interrupted; the run is kept, see `workbench runs`\n"
-    (run,) = find_runs()
-    assert read_record(run)["status"] == "interrupted"
-    kernel = int((project / "kernel").read_text())
-    until(lambda: not Path(f"/proc/{kernel}").exists())
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.1)
-
-
 def test_runs_lists_the_newest_first(project: Path, workbench: Command) -> None:
     assert len(workbench("runs", cwd=project).stdout.splitlines()) == 1
     finish_run(create_run("one", {}, command="interactive"), {"accuracy": 0.5})
@@ -90,6 +72,63 @@ def test_runs_lists_the_newest_first(project: Path, workbench: Command) -> None:
     (line,) = workbench("runs", "one", cwd=project).stdout.splitlines()[1:]
     assert "completed" in line
     assert line.endswith("accuracy 0.5")
+
+
+def test_runs_are_pruned_by_name_status_and_age_but_never_what_is_of_use(project: Path, workbench: Command) -> None:
+    made = {name: create_run(name, {}, command="workbench run") for name in ("good", "bad", "old", "served")}
+    close_run(made["good"], "completed")
+    for name in ("bad", "old", "served"):
+        close_run(made[name], "failed", "cell 1 failed")
+    update_record(made["old"], started="2020-01-01T00:00:00.000+00:00")
+    going = create_run("going", {}, command="workbench run")
+    version = project / "outputs" / "models" / "digits" / "1"
+    version.mkdir(parents=True)
+    (version / "manifest.json").write_text(json.dumps({"run": f"served/{made['served'].id}"}))
+
+    def left() -> set[str]:
+        return {run.name for run in find_runs()}
+
+    refused = workbench("runs", "--prune", cwd=project)
+    assert (refused.returncode, "would delete every run; say which" in refused.stderr) == (2, True)
+    asked = workbench("runs", "--status", "failed", "--prune", cwd=project)  # and nobody answers
+    assert asked.returncode == 1
+    assert len(asked.stdout.splitlines()) == 3  # the two it would delete, and the heading
+    assert left() == {"good", "bad", "old", "served", "going"}
+    assert workbench("runs", "--older-than", "52w", "--prune", "--yes", cwd=project).returncode == 0
+    assert left() == {"good", "bad", "served", "going"}
+    assert (
+        workbench("runs", "--status", "failed", "--status", "running", "--prune", "--yes", cwd=project).returncode == 0
+    )
+    assert left() == {"good", "served", "going"}
+    assert [path for path in (project / "outputs" / "runs").rglob(".*") if path.name != ".reserve"] == []
+    for run, expected in ((going, "is running; it stays"), (made["served"], "a registered version came from it")):
+        with pytest.raises(UsageError, match=expected):
+            remove_run(run)
+    assert "expected a whole number of hours" in workbench("runs", "--older-than", "soon", cwd=project).stderr
+
+
+def test_report_writes_a_page_and_says_where(write_notebook: Write, workbench: Command, project: Path) -> None:
+    write_notebook("print('six times', 7)")
+    assert workbench("run", "nb.ipynb", cwd=project).returncode == 0
+    done = workbench("report", "nb", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert "six times 7" in Path(done.stdout.strip()).read_text()
+
+
+def test_kernel_shows_and_ends_the_processes_behind_warm_kernels(project: Path, workbench: Command) -> None:
+    with tempfile.TemporaryDirectory(prefix="wb-") as folder:
+        environment = {"XDG_RUNTIME_DIR": folder}
+        assert workbench("kernel", "status", cwd=project, **environment).stdout == "none; the next kernel starts one\n"
+        code = "from workbench.run import warm; warm.PRELOAD = ('json',); print(warm.run_module('this').returncode)"
+        started = subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True)
+        assert started.stdout == b"0\n", started.stderr
+        (zygote,) = json.loads(workbench("kernel", "status", "--json", cwd=project, **environment).stdout)
+        assert zygote["kernels"] == []
+        assert f"process {zygote['pid']}, ending" in workbench("kernel", "stop", cwd=project, **environment).stdout
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{zygote['pid']}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_verify_of_nothing_is_wrong_use(project: Path, workbench: Command) -> None:
@@ -163,5 +202,7 @@ def test_1e_3_in_yaml_is_a_float(write_notebook: Write, workbench: Command, proj
 
 
 def test_every_command_has_help() -> None:
-    assert set(cli.commands) >= {"params", "run", "runs", "verify"}
-    assert all(command.help for command in cli.commands.values())
+    assert set(cli.commands) >= {"params", "run", "runs", "verify", "report", "kernel"}
+    groups = [command for command in cli.commands.values() if isinstance(command, click.Group)]
+    commands = [*cli.commands.values(), *(command for group in groups for command in group.commands.values())]
+    assert all(command.help for command in commands)

@@ -36,15 +36,20 @@ def store_outputs(path: Path) -> None:
 def commands_page() -> str:
     """docs/commands.md: the help text of every command."""
     parts = [
-        "# Commands\n\nExit codes: 0 done, 1 the notebook failed, 2 wrong use, 3 a check refused, 130 interrupted.\n"
+        "# Commands\n\nExit codes: 0 done, 1 the notebook failed, 2 wrong use, 3 a check refused; 130, 143 and 129 after "
+        "SIGINT, SIGTERM and SIGHUP.\n"
     ]
-    parent = click.Context(cli, info_name="workbench")
-    for name, command in [("", cli), *sorted(cli.commands.items())]:
-        context = click.Context(command, info_name=name, parent=parent) if name else parent
-        context.terminal_width = context.max_content_width = 100
-        title = f"workbench {name}".strip()
-        parts.append(f"## {title}\n\n```\n{command.get_help(context)}\n```\n")
+    parts += _help_of(cli, click.Context(cli, info_name="workbench"))
     return "\n".join(parts)
+
+
+def _help_of(command: click.Command, context: click.Context) -> list[str]:
+    """A section for the command, then one for each that it groups."""
+    context.terminal_width = context.max_content_width = 100
+    parts = [f"## {context.command_path}\n\n```\n{command.get_help(context)}\n```\n"]
+    for name, member in sorted(command.commands.items()) if isinstance(command, click.Group) else []:
+        parts += _help_of(member, click.Context(member, info_name=name, parent=context))
+    return parts
 
 
 def main() -> None:

@@ -224,17 +224,16 @@ class _Client(BoundedOutputs):
 
     async def _end_kernel(self) -> None:
         """Leave no process: the kernel is asked, then killed, and with it whatever it has started."""
-        if not self.km or not self.km.provisioner:
-            return
         if self.kc:
             self.kc.stop_channels()
         try:
-            if await self.km.is_alive():
+            if self.km and self.km.provisioner and await self.km.is_alive():
                 await self.km.shutdown_kernel(now=self.unresponsive)
         finally:
             if self.guard:
                 self.guard.communicate()
-            await self.km.cleanup_resources()
+            if self.km:  # nbclient has cleaned up already where a kernel did not become ready
+                await self.km.cleanup_resources()
 
     # --- what stops it from outside ----------------------------------------------------------------------------------
 

@@ -68,12 +68,12 @@ def start_run(name: str, values: Mapping[str, Any]) -> Run:
     Raises UsageError for values that break the notebook's contract, and for a second start in a batch run.
     """
     parameters = _parameter_values(name, values)
-    _close_open_runs("start_run was called again")
     seed = parameters.get("seed") or 0
     threads = _make_deterministic(seed)
     started = {"seed": seed, "threads": threads}
     prepared = context.batch_run()
     if prepared is None:
+        _close_open_runs("start_run was called again")
         run = create_run(name, parameters, command=_INTERACTIVE)
         atexit.register(_close_open_runs, "its kernel has ended")
     else:
@@ -272,7 +272,7 @@ def _close_open_runs(reason: str) -> None:
 def _beat(run: Run) -> None:
     """Show other machines, by the time of run.json, that the run's process lives; until the run is closed."""
     path = run.path / "run.json"
-    with suppress(FileNotFoundError):  # somebody has removed the run
+    with suppress(FileNotFoundError, UsageError):  # somebody has removed or damaged the run
         while _load(path)["status"] == "running":
             os.utime(path)
             time.sleep(owner.BEAT_SECONDS)

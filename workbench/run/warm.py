@@ -45,6 +45,9 @@ _IMPORT_TIME = (
     *("OMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "NUMEXPR_"),
 )
 _NOT_AT_IMPORT = ("TF_CONFIG",)
+# What a kernel's environment has, unless somebody says otherwise; so a process that a kernel starts, such as the one
+# that verifies an export, comes from the same zygote.
+_IN_A_KERNEL = {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 _NEUTRAL = ("PATH", "TMPDIR", "TZ", "USER", "LOGNAME")
 
 
@@ -186,7 +189,9 @@ def _connecting(env: Mapping[str, str]) -> Iterator[socket.socket | None]:
     """A connection to the zygote for a process with the environment `env`; None while it starts."""
     _refuse_where_unsafe(env)
     variables = {
-        name: env[name] for name in sorted(env) if name.startswith(_IMPORT_TIME) and name not in _NOT_AT_IMPORT
+        name: value
+        for name, value in sorted({**_IN_A_KERNEL, **env}.items())
+        if name.startswith(_IMPORT_TIME) and name not in _NOT_AT_IMPORT
     }
     path = _folder() / f"{_key(variables)}.socket"
     with open(path.with_suffix(".lock"), "w") as lock:
