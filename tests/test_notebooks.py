@@ -66,21 +66,21 @@ def test_outputs_are_the_stored_ones(path: Path, copy_of_project: Path) -> None:
     assert metrics.get("test_mae_ratio", 0.0) <= 0.8
 
 
-def test_digits_in_batch_and_in_jupyter_end_with_the_same_bits(copy_of_project: Path, workbench: Command) -> None:
-    """Two batch runs and one by nbclient, as JupyterLab would: equal weights; another seed: others."""
-    for seed in ("0", "0", "1"):
-        done = workbench("run", "notebooks/digits.ipynb", "-p", "epochs", "2", "-p", "seed", seed, cwd=copy_of_project)
+def test_digits_warm_cold_and_in_jupyter_ends_with_the_same_bits(copy_of_project: Path, workbench: Command) -> None:
+    """A warm and a cold batch run and one by nbclient, as JupyterLab would: equal weights; another seed: others."""
+    for options in (["-p", "seed", "0"], ["-p", "seed", "0", "--cold"], ["-p", "seed", "1"]):
+        done = workbench("run", "notebooks/digits.ipynb", "-p", "epochs", "2", *options, cwd=copy_of_project)
         assert done.returncode == 0, done.stderr
     notebook = nbformat.read(copy_of_project / "notebooks" / "digits.ipynb", as_version=4)
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     cell.source = re.sub(r"epochs: int = \d+", "epochs: int = 2", cell.source)
     NotebookClient(notebook, resources={"metadata": {"path": str(copy_of_project / "notebooks")}}).execute()
 
-    *_, first, second, other, interactive = records(copy_of_project, "digits")
+    *_, first, cold, other, interactive = records(copy_of_project, "digits")
     assert interactive["command"] == "interactive"
     assert interactive["params"] == first["params"]
     assert interactive["data"] == first["data"]
-    assert first["weights_sha256"] == second["weights_sha256"] == interactive["weights_sha256"]
+    assert first["weights_sha256"] == cold["weights_sha256"] == interactive["weights_sha256"]
     assert first["metrics"] == interactive["metrics"]
     assert other["weights_sha256"] != first["weights_sha256"]
 

@@ -36,8 +36,8 @@ def store_outputs(path: Path) -> None:
 def commands_page() -> str:
     """docs/commands.md: the help text of every command."""
     parts = [
-        "# Commands\n\nExit codes: 0 done, 1 the notebook failed, 2 wrong use, 3 a check refused; 130, 143 and 129 after "
-        "SIGINT, SIGTERM and SIGHUP.\n"
+        "# Commands\n\nExit codes: 0 done, 1 the notebook failed, 2 wrong use, 3 a check refused; 130, 143 and 129 "
+        "after SIGINT, SIGTERM and SIGHUP.\n"
     ]
     parts += _help_of(cli, click.Context(cli, info_name="workbench"))
     return "\n".join(parts)

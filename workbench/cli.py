@@ -105,8 +105,9 @@ def runs(
 
     --prune deletes what is listed. Runs that go on, and those that a registered version came from, stay.
     """
+    from workbench.run.lost import settle
     from workbench.run.prune import is_registered, parse_age, remove_run
-    from workbench.run.runs import find_runs, format_metrics, settle
+    from workbench.run.runs import find_runs, format_metrics
 
     if prune and not (name or statuses or older_than):
         raise UsageError("--prune: would delete every run; say which: a NAME, --status failed, --older-than 30d")
@@ -149,8 +150,9 @@ def report(run: str) -> None:
     The page needs no other file and no network, and no script of an output can run in it. RUN is a run's directory, its
     id, or a name, which means its newest run.
     """
+    from workbench.run.lost import settle
     from workbench.run.report import write_report
-    from workbench.run.runs import find_run, settle
+    from workbench.run.runs import find_run
 
     found = find_run(run)
     settle(found)

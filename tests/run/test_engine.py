@@ -160,3 +160,11 @@ raise ValueError("d" * 600_000)
     assert len(cell.outputs[1].text) < 2**20 - 600_000
     assert "of output were cut here; a cell keeps 1.0 MiB" in cell.outputs[3].text
     assert path.stat().st_size < 2**20 + 100_000
+
+
+def test_a_flood_of_small_outputs_loses_nothing(write_notebook: Write) -> None:
+    """More messages than a socket's queue holds; without room for all, the one that ends the cell could be lost."""
+    (first, second) = cells_of(run_notebook(write_notebook("for n in range(8000): print(n, flush=True)", "1 + 1")))
+    assert first.outputs[0].text.split() == [str(n) for n in range(8000)]
+    assert [out.output_type for out in first.outputs] == ["stream"]
+    assert second.outputs[0].data["text/plain"] == "2"

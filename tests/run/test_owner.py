@@ -14,7 +14,8 @@ import pytest
 
 from workbench import files
 from workbench.run import owner
-from workbench.run.runs import Run, create_run, find_runs, read_record, settle
+from workbench.run.lost import settle
+from workbench.run.runs import Run, create_run, find_runs, read_record
 
 NOW = time.time()
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import zmq.asyncio
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.engines import NBClientEngine
 
@@ -64,10 +65,10 @@ class Engine(NBClientEngine):
             executed.notebook_start()
             client = _Client(executed, kernel_name, log_output, **options)
             # In a thread, since whoever calls may be a notebook itself, with a running event loop.
-            with ThreadPoolExecutor(1) as pool, _signals_to(client.interrupt):
+            with ThreadPoolExecutor(1) as pool, signals_to(client.interrupt):
                 end = pool.submit(asyncio.run, client.run()).result()
         except BaseException as error:
-            end = _End("failed", reason=f"{type(error).__name__}: {error}")
+            end = _End("failed", reason=executed.masked(f"{type(error).__name__}: {error}"))
             raise
         finally:
             on_end(end.status, end.reason)
@@ -117,7 +118,6 @@ class _Client(BoundedOutputs):
             kernel_name=kernel_name,
             log_output=log_output,
             startup_timeout=start_timeout,
-            iopub_timeout=24 * 3600,  # outputs may take their time; a kernel that dies meanwhile is noticed
             resources={"metadata": {"path": str(folder)}} if folder else {},
             **options,
         )
@@ -127,8 +127,9 @@ class _Client(BoundedOutputs):
         self.peak_bytes = 0
         self.loop: asyncio.AbstractEventLoop | None = None
         self.early_signal = 0
+        self.sockets: zmq.asyncio.Context | None = None
         self.guard: subprocess.Popen[bytes] | None = None
-        self.exit_asked = self.unresponsive = False
+        self.unresponsive = False
 
     async def run(self) -> _End:
         self.reset_execution_trackers()
@@ -161,12 +162,16 @@ class _Client(BoundedOutputs):
             await self._unless_stopped(self.async_start_new_kernel(**options, stdout=log, stderr=log))
         if group := getattr(self.km.provisioner, "pgid", None):
             self.guard = _start_guard(group)
-        await self._unless_stopped(self.async_start_new_kernel_client())
+        # No limit on what waits there: the message that were dropped could be the one that a cell has ended.
+        self.sockets = zmq.asyncio.Context()
+        self.sockets.rcvhwm = 0
+        self.kc = self.km.client(context=self.sockets)
+        self.kc.start_channels()
+        await self._unless_stopped(self.kc.wait_for_ready(timeout=self.startup_timeout))
         info = await self._unless_stopped(self.async_wait_for_reply(self.kc.kernel_info()))
         self.nb.metadata["language_info"] = info["content"]["language_info"]
 
     async def _execute_cells(self) -> _End:
-        self.on_cell_executed = self._look_for_exit
         for index, cell in enumerate(self.nb.cells):
             self.on_cell(index + 1, len(self.nb.cells), _heading(self.nb.cells[: index + 1]))
             end = await self._execute(cell, index)
@@ -177,14 +182,13 @@ class _Client(BoundedOutputs):
 
     async def _execute(self, cell: Any, index: int) -> _End | None:
         """Run one cell; returns None if the next is to follow."""
-        self.start_counting()
         self.nb_man.cell_start(cell, index)
         timer = None
         if self.cell_timeout:
             timer = self._stop_after(self.cell_timeout, f"the cell ran longer than {self.cell_timeout:g} s")
         end = None
         try:
-            await self._unless_stopped(self.async_execute_cell(cell, index), interrupt=True)
+            await self._unless_stopped(self.run_cell(cell, index), interrupt=True)
             if self.exit_asked:
                 end = _End("completed", "SystemExit")
         except CellExecutionError as error:
@@ -203,12 +207,11 @@ class _Client(BoundedOutputs):
             if end or not stop.signal:  # else the cell took the interrupt and ended well
                 status = stop.status
             end = stop
-        self.note_cut(cell)
         if end:
             cell.execution_count = number = cell.execution_count or self.code_cells_executed
             if status != "completed":
                 _put_error(cell, end.error, end.message)
-            first = (end.message.splitlines() or [""])[0][:300]
+            first = (self.nb_man.masked(end.message).splitlines() or [""])[0][:300]
             reason = {
                 "completed": f"ended by {end.error} in cell {number}",
                 "failed": f"cell {number} failed: {end.error}: {first}",
@@ -217,10 +220,6 @@ class _Client(BoundedOutputs):
             end = replace(end, reason=self.nb_man.masked(reason))
         self.nb_man.cell_end(cell, status)
         return end
-
-    def _look_for_exit(self, cell: Any, cell_index: int, execute_reply: Any) -> None:
-        payload = execute_reply["content"].get("payload") or []
-        self.exit_asked = any(item.get("source") == "ask_exit" for item in payload)
 
     async def _end_kernel(self) -> None:
         """Leave no process: the kernel is asked, then killed, and with it whatever it has started."""
@@ -232,8 +231,10 @@ class _Client(BoundedOutputs):
         finally:
             if self.guard:
                 self.guard.communicate()
-            if self.km:  # nbclient has cleaned up already where a kernel did not become ready
+            if self.km:
                 await self.km.cleanup_resources()
+            if self.sockets:
+                self.sockets.destroy(linger=0)
 
     # --- what stops it from outside ----------------------------------------------------------------------------------
 
@@ -305,7 +306,7 @@ def _start_guard(group: int) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def _signals_to(handle: Callable[[int], None]) -> Iterator[None]:
+def signals_to(handle: Callable[[int], None]) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGHUP go to `handle` instead. Only a process' main thread can do this."""
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     if threading.current_thread() is not threading.main_thread():

@@ -8,19 +8,24 @@ Jupyter finds `Provisioner` through the kernelspec, so that `workbench run`, pap
 warm; a notebook's kernel is still called `python3`, which opens anywhere. How it works is in warm.py.
 """
 
+import asyncio
 import functools
 import json
+import logging
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
-from traitlets.log import get_logger
+from traitlets.config import Application
 
 from workbench import files
 from workbench.errors import UsageError
 from workbench.run import warm
+
+_LINGER_SECONDS = 0.1  # how long jupyter_client.KernelManager keeps trying to deliver a request
+_KNOWN_OPTIONS = ("env", "cwd", "stdout", "stderr", "kernel_id", "extra_arguments")  # else, what Popen can do besides
 
 
 class Provisioner(LocalProvisioner):
@@ -34,10 +39,12 @@ class Provisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
         # TensorFlow's start-up messages are no output of a cell, unless somebody asks for them.
         env = options["env"] = {"TF_CPP_MIN_LOG_LEVEL": "3", **options["env"]}
-        cwd = options.get("cwd") or os.getcwd()
+        cwd = os.path.abspath(options.get("cwd") or "")
         try:
-            if cmd[1:3] != ["-m", "ipykernel_launcher"]:
-                raise warm.UnavailableError(f"the kernel is started by {cmd[0]}")
+            if cmd[:3] != [sys.executable, "-m", "ipykernel_launcher"]:
+                raise warm.UnavailableError(f"the kernel is started by {' '.join(cmd[:3])}")
+            if unknown := sorted(name for name, value in options.items() if value and name not in _KNOWN_OPTIONS):
+                raise warm.UnavailableError(f"it is to be started with {', '.join(unknown)}")
             output = [_descriptor(options.get(name), number) for number, name in ((1, "stdout"), (2, "stderr"))]
             self._warm = await warm.start_async(cmd[2], cmd[3:], env, cwd, *output)
         except warm.UnavailableError as reason:
@@ -54,6 +61,8 @@ class Provisioner(LocalProvisioner):
         if self._warm:
             self._warm.close()
             self._warm = None
+            if restart:  # a request to shut down that came too late for the old kernel goes to who listens next,
+                await asyncio.sleep(2 * _LINGER_SECONDS)  # and a warm one may be there that soon
 
 
 def install() -> Path:
@@ -72,10 +81,11 @@ def _descriptor(stream: Any, default: int) -> int:
     if stream is None:
         return default
     if isinstance(stream, int) and stream < 0:
-        raise warm.UnavailableError("its output is to go to a pipe")
+        raise warm.UnavailableError("its output is to go to a pipe, or nowhere")
     return stream if isinstance(stream, int) else int(stream.fileno())
 
 
 @functools.cache
 def _say_once(message: str) -> None:
-    get_logger().warning(message)
+    log = Application.instance().log if Application.initialized() else logging.getLogger("workbench")
+    log.warning(message)

@@ -50,7 +50,7 @@ def run_notebook(
     values = contracts.resolve(contract, params or {}, path.name)
     mask = Mask(secrets_of(contract, values))
     kernel = kernel_name(source, path)
-    run = create_run(run_name(source, path), values, mask.text(command), path, sha256)
+    run = create_run(run_name(source, path), values, command, path, sha256, mask)
     status, reason = "failed", "papermill did not start the notebook"
 
     def on_end(*end: str) -> None:
@@ -93,8 +93,11 @@ def _close(run: Run, status: str, reason: str, mask: Mask) -> None:
     """Close the run when its kernel has ended, and nothing can be written into its folder any more."""
     if not run.path.exists():
         return
+    from workbench.run.engine import signals_to  # now that papermill has been imported
+
     try:
-        mask.scrub(run.path)
+        with signals_to(lambda number: None):  # all is done, and one more Ctrl-C must not leave secrets behind
+            mask.scrub(run.path)
     except GateError as error:
         status, reason = "failed", str(error)
         raise

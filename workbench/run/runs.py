@@ -34,6 +34,7 @@ from workbench import context, files
 from workbench.errors import UsageError
 from workbench.run import owner
 from workbench.run import params as contracts
+from workbench.run.secret import Mask, secrets_of
 
 _INTERACTIVE = "interactive"  # the command of a run that no launcher started
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -67,14 +68,14 @@ def start_run(name: str, values: Mapping[str, Any]) -> Run:
 
     Raises UsageError for values that break the notebook's contract, and for a second start in a batch run.
     """
-    parameters = _parameter_values(name, values)
+    parameters, mask = _parameter_values(name, values)
     seed = parameters.get("seed") or 0
     threads = _make_deterministic(seed)
     started = {"seed": seed, "threads": threads}
     prepared = context.batch_run()
     if prepared is None:
         _close_open_runs("start_run was called again")
-        run = create_run(name, parameters, command=_INTERACTIVE)
+        run = create_run(name, parameters, command=_INTERACTIVE, mask=mask)
         atexit.register(_close_open_runs, "its kernel has ended")
     else:
         run = Run(prepared, name, MappingProxyType(parameters))
@@ -88,8 +89,8 @@ def start_run(name: str, values: Mapping[str, Any]) -> Run:
             raise UsageError(
                 f"start_run({name!r}) was called twice in one batch run; call it once, after the parameters"
             )
-        files.write_text(run.path / "params.yaml", contracts.dump(parameters))
-        started["params"] = parameters
+        files.write_text(run.path / "params.yaml", contracts.dump(mask.node(parameters)))
+        started["params"] = mask.node(parameters)
     update_record(run, **started)
     return run
 
@@ -142,11 +143,17 @@ def runs_folder() -> Path:
 
 
 def create_run(
-    name: str, parameters: Mapping[str, Any], command: str, notebook: Path | None = None, sha256: str | None = None
+    name: str,
+    parameters: Mapping[str, Any],
+    command: str,
+    notebook: Path | None = None,
+    sha256: str | None = None,
+    mask: Mask | None = None,
 ) -> Run:
     """Make the directory of a new run of this process, with status `running`.
 
-    `notebook` is its source, `sha256` of what was read from that. Raises UsageError if it cannot be written.
+    `notebook` is its source, `sha256` of what was read from that; `mask` keeps secrets out of what is recorded. Raises
+    UsageError if it cannot be written.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
@@ -155,11 +162,13 @@ def create_run(
     now = datetime.now(UTC)
     path = runs_folder() / name / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     root = context.project_root()
+    mask = mask or Mask({})
+    recorded = mask.node(dict(parameters))
     record = {
         "name": name,
         "status": "running",
         "reason": None,
-        "command": command,
+        "command": mask.text(command),
         "process": owner.this_process(),
         "started": now.isoformat(timespec="milliseconds"),
         "ended": None,
@@ -169,7 +178,7 @@ def create_run(
         "lock_sha256": files.sha256(lock) if (lock := root / "requirements.lock").exists() else None,
         "versions": {"python": platform.python_version(), **{p: v for p in _PACKAGES if (v := _version(p))}},
         "platform": platform.platform(),
-        "params": dict(parameters),
+        "params": recorded,
         "seed": None,
         "threads": None,
         "strategy": None,
@@ -182,7 +191,7 @@ def create_run(
     try:
         with files.staged(path) as folder:
             files.write_json(folder / "run.json", record)
-            files.write_text(folder / "params.yaml", contracts.dump(parameters))
+            files.write_text(folder / "params.yaml", contracts.dump(recorded))
             (folder / _RESERVE).write_bytes(bytes(2**14))
     except OSError as error:
         raise UsageError(
@@ -217,25 +226,6 @@ def read_record(run: Run) -> dict[str, Any]:
     process = record.get("process", {"host": "an unknown machine"})  # a run of version 0.1.0
     if record["status"] == "running" and (reason := owner.gone(process, path.stat().st_mtime)):
         record |= {"status": "interrupted" if record["command"] == _INTERACTIVE else "lost", "reason": reason}
-    return record
-
-
-def settle(run: Run) -> dict[str, Any]:
-    """`read_record`, written down when it shows that the run's process has died: in its notebook, too."""
-    record = read_record(run)
-    if record["status"] == _load(run.path / "run.json")["status"]:
-        return record
-    notebook = run.path / "notebook.ipynb"
-    if notebook.exists():
-        content = json.loads(notebook.read_text(encoding="utf-8"))
-        content["metadata"]["papermill"] |= {"status": record["status"], "reason": record["reason"]}
-        for cell in content["cells"]:
-            if cell["metadata"]["papermill"]["status"] == "running":
-                cell["metadata"]["papermill"] |= {"status": "interrupted", "exception": True}
-                error = {"ename": "LostRun", "evalue": record["reason"], "traceback": [f"LostRun: {record['reason']}"]}
-                cell["outputs"].append({"output_type": "error", **error})
-        files.write_json(notebook, content)
-    update_record(run, status=record["status"], reason=record["reason"])
     return record
 
 
@@ -278,9 +268,10 @@ def _beat(run: Run) -> None:
             time.sleep(owner.BEAT_SECONDS)
 
 
-def _parameter_values(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _parameter_values(name: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], Mask]:
+    """The parameters, and a mask of the secrets among them, which other parameters may hold, too."""
     if "__name__" not in values:
-        return dict(values)
+        return dict(values), Mask({})
     history = values.get("In")
     if history is None:
         raise UsageError(
@@ -292,7 +283,8 @@ def _parameter_values(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     missing = [n for n in contract.model_fields if n not in values]
     if missing:
         raise UsageError(f"start_run({name!r}): {', '.join(missing)} deleted since the parameters cell; run that again")
-    return contracts.resolve(contract, {n: values[n] for n in contract.model_fields}, name)
+    parameters = contracts.resolve(contract, {n: values[n] for n in contract.model_fields}, name)
+    return parameters, Mask(secrets_of(contract, parameters))
 
 
 def _make_deterministic(seed: int) -> dict[str, int | None]:

@@ -24,27 +24,36 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import psutil
 
 from workbench import context, files
 
 PRELOAD = ("numpy", "pandas", "sklearn", "matplotlib.pyplot", "tensorflow", "keras", "ipykernel.kernelapp")
 IDLE_SECONDS = 900
-_START_SECONDS = 120
-_POLL_SECONDS = 0.02
+_START_SECONDS, _ANSWER_SECONDS, _POLL_SECONDS = 120, 10, 0.02
+_LIMITS = sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")})
+_GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 _ZYGOTE = Path(__file__).with_name("zygote.py")
 _RUN_ZYGOTE = f"import runpy; runpy.run_path({str(_ZYGOTE)!r}, run_name='__main__')"
 
-# What libraries read from the environment while they are imported, by the beginnings of the names, and what a process
-# needs besides. A zygote gets these variables and no others: it may outlive a run that had secrets among its own.
+# What libraries read from the environment while they are imported, by the beginnings of NAME=, and what a process needs
+# besides. A zygote gets these variables and no others: it may outlive a run that had secrets among its own.
 _IMPORT_TIME = (
-    *("PYTHON", "LD_", "MALLOC_", "GLIBC_", "LC_", "LANG", "HOME", "MPL", "NPY_", "NUMPY_", "PANDAS_", "SKLEARN_"),
-    *("TF_", "KERAS_", "XLA_", "ABSL_", "GRPC_", "GLOG_", "TPU_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_"),
-    *("OMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "NUMEXPR_"),
+    *("HOME=", "LANG=", "LANGUAGE=", "LC_", "XDG_C", "PYTHON", "LD_", "MALLOC_", "GLIBC_", "OPENSSL_", "LLVM_"),
+    *("NPY_", "NUMPY_", "SCIPY_", "PANDAS_", "SKLEARN_", "JOBLIB_", "LOKY_", "HDF5_", "MPL", "MATPLOTLIB"),
+    *("TF_", "KERAS_", "XLA_", "ABSL_", "GCS_", "GRPC_", "GLOG_", "TPU_", "CUDA_", "PROTOCOL_BUFFERS_", "WRAPT_"),
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "NUMEXPR_", "GFORTRAN_"),
+    *("IPYTHON", "JUPYTER_PLATFORM_DIRS=", "PSUTIL_", "PYZMQ_", "TORNADO_", "TRAITLETS_"),
 )
-_NOT_AT_IMPORT = ("TF_CONFIG",)
+# Not what is for later or for Terraform, nor what the imports themselves set.
+_NOT_AT_IMPORT = (
+    *("TF_CONFIG=", "TF_VAR_", "TF_TOKEN_", "TF_CLI_"),
+    *("HDF5_PLUGIN_PATH=", "KMP_DUPLICATE_LIB_OK=", "KMP_INIT_AT_FORK=", "TPU_ML_PLATFORM"),
+)
 # What a kernel's environment has, unless somebody says otherwise; so a process that a kernel starts, such as the one
 # that verifies an export, comes from the same zygote.
 _IN_A_KERNEL = {"TF_CPP_MIN_LOG_LEVEL": "3", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
@@ -64,19 +73,22 @@ class Process:
 
     stdin = stdout = stderr = None
 
-    def __init__(self, lease: socket.socket) -> None:
-        self._lease = lease
-        self._lines = lease.makefile("rb")
+    def __init__(self, connection: socket.socket) -> None:
+        self._lease = connection.makefile("rb", buffering=0)  # keeps it open; what is not read yet can be polled for
         self.returncode: int | None = None
-        self.pid: int = self._answer()["pid"]
+        self.pid: int = json.loads(self._lease.readline() or b"{}").get("pid", 0)
+        if not self.pid:
+            self._lease.close()
+            raise OSError("the process that imports TensorFlow did not fork")
 
     def poll(self) -> int | None:
-        if self.returncode is None and select.select([self._lease], [], [], 0)[0]:
-            self.returncode = self._answer().get("exit", -signal.SIGKILL)  # no word: the zygote died, and so did it
+        if self.returncode is None and _readable(self._lease):
+            # Without a word the zygote has died, and so has its fork.
+            self.returncode = json.loads(self._lease.readline() or b"{}").get("exit", -signal.SIGKILL)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        if self.poll() is None and not select.select([self._lease], [], [], timeout)[0]:
+        if self.poll() is None and not _readable(self._lease, timeout):
             raise subprocess.TimeoutExpired("a warm process", timeout or 0)
         code = self.poll()
         assert code is not None
@@ -94,15 +106,9 @@ class Process:
 
     def close(self) -> None:
         """Give the lease back; what is left of the process and its children is killed."""
-        self._lines.close()
+        if self.poll() is None:
+            self.returncode = -signal.SIGKILL
         self._lease.close()
-
-    def _answer(self) -> dict[str, Any]:
-        try:
-            line = self._lines.readline()
-        except ConnectionError:
-            line = b""
-        return dict(json.loads(line)) if line else {}
 
 
 def start(module: str, arguments: Sequence[str], env: Mapping[str, str], cwd: str, stdout: int, stderr: int) -> Process:
@@ -110,48 +116,51 @@ def start(module: str, arguments: Sequence[str], env: Mapping[str, str], cwd: st
 
     The first start in an environment takes as long as the imports. Raises UnavailableError where it cannot be done.
     """
-    for process in _starting(module, arguments, env, cwd, stdout, stderr):
-        if process:
-            return process
+    starting = _starting(module, arguments, env, cwd, stdout, stderr)
+    while not (process := next(starting)):
         time.sleep(_POLL_SECONDS)
-    raise AssertionError("_starting ends with a process or an exception")
+    return process
 
 
 async def start_async(
     module: str, arguments: Sequence[str], env: Mapping[str, str], cwd: str, stdout: int, stderr: int
 ) -> Process:
     """`start` for an event loop."""
-    for process in _starting(module, arguments, env, cwd, stdout, stderr):
-        if process:
-            return process
+    starting = _starting(module, arguments, env, cwd, stdout, stderr)
+    while not (process := next(starting)):
         await asyncio.sleep(_POLL_SECONDS)
-    raise AssertionError("_starting ends with a process or an exception")
+    return process
 
 
 def _starting(
     module: str, arguments: Sequence[str], env: Mapping[str, str], cwd: str, stdout: int, stderr: int
 ) -> Iterator[Process | None]:
-    """None for as long as the zygote is not ready, then the process."""
-    for connection in _connecting(env):
-        if not connection:
-            yield None
-            continue
-        request = {
-            "do": "start",
-            "module": module,
-            "arguments": list(arguments),
-            "env": dict(env),
-            "cwd": str(cwd),
-            "umask": files.umask(),
-            "limits": {number: resource.getrlimit(number) for number in _limits()},
-        }
-        try:
-            with open(os.devnull) as nothing:
-                _send(connection, request, [nothing.fileno(), stdout, stderr])
+    """None for as long as there is none, then the process."""
+    request = {
+        "module": module,
+        "arguments": list(arguments),
+        "env": dict(env),
+        "cwd": cwd,
+        "umask": files.umask(),
+        "limits": {number: resource.getrlimit(number) for number in _LIMITS},
+    }
+    try:
+        with (
+            (yield from _connecting(env, cwd)) as connection,
+            open(os.memfd_create("request"), "w+", encoding="ascii") as file,
+            open(os.devnull) as nothing,
+        ):
+            json.dump(request, file)
+            file.seek(0)
+            socket.send_fds(connection, [b"start"], [file.fileno(), nothing.fileno(), stdout, stderr])
+            deadline = time.monotonic() + _ANSWER_SECONDS
+            while not _readable(connection):
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the process that imports TensorFlow does not answer")
+                yield None
             yield Process(connection)
-        except (OSError, KeyError) as error:
-            connection.close()
-            raise UnavailableError(f"the zygote does not answer ({error!r})") from error
+    except OSError as error:
+        raise UnavailableError(str(error)) from error
 
 
 def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -173,54 +182,56 @@ def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def status() -> list[dict[str, Any]]:
-    """The zygotes of this user: {"pid": ..., "kernels": [pid, ...]}."""
-    return _ask_all("status")
+    """The zygotes of this user: {"pid": ..., "kernels": [pid, ...], "megabytes": ...}."""
+    return _ask_all(b"status")
 
 
 def stop() -> list[dict[str, Any]]:
     """Tell the zygotes to end; each does when the last of its kernels has ended. Returns their status."""
-    return _ask_all("stop")
+    return _ask_all(b"stop")
 
 
 # --- the zygote, from outside ----------------------------------------------------------------------------------------
 
 
-def _connecting(env: Mapping[str, str]) -> Iterator[socket.socket | None]:
-    """A connection to the zygote for a process with the environment `env`; None while it starts."""
+def _connecting(env: Mapping[str, str], cwd: str) -> Generator[None, None, socket.socket]:
+    """Yields until the zygote for a process in `cwd` with the environment `env` listens; returns a connection."""
     _refuse_where_unsafe(env)
-    variables = {
+    variables = _import_time(env, cwd)
+    path = _folder() / f"{_key(variables)}.socket"
+    if len(os.fsencode(path)) > 107:
+        raise UnavailableError(f"{path} is too long a name for a Unix socket")
+    deadline = time.monotonic() + _START_SECONDS
+    with open(path.with_suffix(".lock"), "w") as lock:
+        connection = _open(path)
+        while not connection and not _lock(lock) and time.monotonic() < deadline:  # somebody else is starting it
+            yield
+            connection = _open(path)
+        if connection := connection or _open(path):  # or has started it just before the lock was free
+            return connection
+        path.unlink(missing_ok=True)
+        zygote = _start_zygote(path, {**variables, **{name: env[name] for name in _NEUTRAL if name in env}})
+        while zygote.poll() is None:
+            if time.monotonic() > deadline:
+                zygote.kill()
+            yield
+        if connection := _open(path):
+            return connection
+    log = path.with_suffix(".log")
+    last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+    raise UnavailableError(f"the process that imports TensorFlow did not start ({last}); see {log}")
+
+
+def _import_time(env: Mapping[str, str], cwd: str) -> dict[str, str]:
+    """The variables that a zygote gets, so that it imports as a process in `cwd` would."""
+    found = {
         name: value
         for name, value in sorted({**_IN_A_KERNEL, **env}.items())
-        if name.startswith(_IMPORT_TIME) and name not in _NOT_AT_IMPORT
+        if f"{name}=".startswith(_IMPORT_TIME) and not f"{name}=".startswith(_NOT_AT_IMPORT)
     }
-    path = _folder() / f"{_key(variables)}.socket"
-    with open(path.with_suffix(".lock"), "w") as lock:
-        zygote = None
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):  # not there, or not yet
-                connection = _open(path)
-                if zygote:
-                    zygote.returncode = 0  # it is to outlive this process; subprocess need not warn of that
-                yield connection
-                return
-            if zygote is None:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    pass  # somebody else is starting it
-                else:
-                    path.unlink(missing_ok=True)
-                    zygote = _start_zygote(path, {**variables, **{name: env[name] for name in _NEUTRAL if name in env}})
-            elif zygote.poll() is not None:
-                break
-            yield None
-        if zygote and zygote.poll() is None:
-            zygote.kill()
-            zygote.wait()
-        log = path.with_suffix(".log")
-        last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-        raise UnavailableError(f"the process that imports TensorFlow did not start ({last}); see {log}")
+    if found.get("PYTHONPATH"):
+        found["PYTHONPATH"] = os.pathsep.join(os.path.join(cwd, part) for part in found["PYTHONPATH"].split(os.pathsep))
+    return found
 
 
 def _start_zygote(path: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -241,7 +252,7 @@ def _refuse_where_unsafe(env: Mapping[str, str]) -> None:
         raise SwitchedOffError("WORKBENCH_COLD is set")
     if not sys.platform.startswith("linux"):
         raise UnavailableError("warm kernels need Linux")
-    if Path("/dev/nvidiactl").exists() or Path("/dev/kfd").exists():
+    if any(Path(device).exists() for device in _GPUS):
         raise UnavailableError("this machine has a GPU, and a fork is not proven safe there")
 
 
@@ -253,16 +264,14 @@ def _key(variables: Mapping[str, str]) -> str:
         _ZYGOTE.read_text(encoding="utf-8"),
         PRELOAD,
         variables,
-        [resource.getrlimit(number)[1] for number in _limits()],
+        [resource.getrlimit(number)[1] for number in _LIMITS],
         os.getpriority(os.PRIO_PROCESS, 0),
         sorted(os.sched_getaffinity(0)),
         Path("/proc/self/cgroup").read_text(encoding="utf-8"),
+        sorted(os.readlink(path) for path in Path("/proc/self/ns").iterdir()),
+        [os.getgid(), *os.getgroups()],
     ]
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-
-
-def _limits() -> list[int]:
-    return sorted({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")})
 
 
 def _folder() -> Path:
@@ -275,29 +284,36 @@ def _folder() -> Path:
     return folder
 
 
-def _open(path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
+def _lock(file: IO[str]) -> bool:
     try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _open(path: Path) -> socket.socket | None:
+    """A connection to the zygote, None when nobody listens."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(_ANSWER_SECONDS)
+    with contextlib.suppress(OSError):
         connection.connect(str(path))
-    except OSError:
-        connection.close()
-        raise
-    return connection
+        return connection
+    connection.close()
+    return None
 
 
-def _send(connection: socket.socket, request: dict[str, Any], descriptors: list[int]) -> None:
-    socket.send_fds(connection, [b"\0"], descriptors)
-    connection.sendall(json.dumps(request).encode() + b"\n")
+def _readable(file: Any, timeout: float | None = 0) -> bool:
+    poll = select.poll()  # which takes any descriptor; select takes those under 1024
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
-def _ask_all(what: str) -> list[dict[str, Any]]:
+def _ask_all(word: bytes) -> list[dict[str, Any]]:
     answers = []
-    for path in sorted(context.runtime_folder().glob("*.socket")):
-        try:
-            with _open(path) as connection, connection.makefile("rb") as lines:
-                connection.settimeout(10)
-                _send(connection, {"do": what}, [])
-                answers.append(json.loads(lines.readline()))
-        except ConnectionRefusedError:  # its process has been killed
-            path.unlink(missing_ok=True)
+    for connection in filter(None, map(_open, sorted(context.runtime_folder().glob("*.socket")))):
+        with contextlib.suppress(OSError, ValueError, psutil.Error), connection:  # it may be ending
+            connection.sendall(word)
+            answer = json.loads(connection.makefile("rb").readline())
+            answers.append({**answer, "megabytes": psutil.Process(answer["pid"]).memory_info().rss // 2**20})
     return answers
