@@ -44,7 +44,8 @@ class Kernel:
 
     @property
     def pid(self) -> int:
-        return int(self.manager.provisioner.pid)
+        provisioner: Any = self.manager.provisioner
+        return int(provisioner.pid)
 
     def run(self, code: str) -> dict[str, str]:
         """What the code prints, by stream."""
@@ -207,7 +208,8 @@ def test_a_kernel_restarts_warm_again_and_again(launch: Launch) -> None:
 @pytest.mark.parametrize(("end", "code"), [("import os; os._exit(3)", 3), ("import os; os.kill(os.getpid(), 11)", -11)])
 def test_a_kernel_that_dies_is_dead_to_its_manager_and_can_be_restarted(launch: Launch, end: str, code: int) -> None:
     started = launch()
-    process = started.manager.provisioner.process
+    provisioner: Any = started.manager.provisioner
+    process = provisioner.process
     started.client.execute(end)
     _wait_for(lambda: not started.manager.is_alive(), 5)
     assert process.returncode == code

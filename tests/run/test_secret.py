@@ -17,8 +17,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from workbench.errors import GateError, UsageError
+from workbench.run.mask import Mask
 from workbench.run.params import contract, resolve
-from workbench.run.secret import Mask, _crc32c, _masked_crc, read_secret, secrets_of
+from workbench.run.scrub import _crc32c, _masked_crc, scrub
+from workbench.run.secret import read_secret, secrets_of
 
 CELL = """
 from workbench import Secret
@@ -190,7 +192,7 @@ def test_a_mask_without_secrets_is_false_and_touches_nothing(tmp_path: Path) -> 
     assert not mask
     assert mask.text(text) is text
     assert mask.node(outputs) is outputs
-    mask.scrub(tmp_path / "missing")
+    scrub(tmp_path / "missing", mask)
 
 
 def test_a_mask_shows_names_only() -> None:
@@ -253,7 +255,7 @@ def test_text_files_are_mended_and_others_left_alone(tmp_path: Path) -> None:
     os.mkfifo(run / "pipe")
     node, binary = clean.stat(), (run / "clean.bin").read_bytes()
 
-    MASK.scrub(run)
+    scrub(run, MASK)
 
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert lines == [{"epoch": 1, "note": "***token***"}, {"epoch": 2}]
@@ -269,7 +271,7 @@ def test_names_of_files_and_folders_are_mended(tmp_path: Path) -> None:
     for name in ("a-hunter22/hunter22.csv", "a-hunter22/***token***.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1,2")
-    Mask({"token": "hunter22"}).scrub(tmp_path)
+    scrub(tmp_path, Mask({"token": "hunter22"}))
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.csv*"))
     assert names == ["a-***token***/***token***.csv", "a-***token***/***token***.csv_"]
 
@@ -290,7 +292,7 @@ def test_other_files_that_hold_a_secret_are_deleted_and_named(tmp_path: Path) ->
     (tmp_path / "notes.md").write_text("hunter22")
 
     with pytest.raises(GateError) as error:
-        mask.scrub(tmp_path)
+        scrub(tmp_path, mask)
 
     assert sorted(str(error.value).splitlines()) == [
         f"export/{name} held the value of {held}; it was deleted, because only text can be mended: "
@@ -302,7 +304,7 @@ def test_other_files_that_hold_a_secret_are_deleted_and_named(tmp_path: Path) ->
     ]  # fmt: skip
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["clean.npz", "damaged.zip", "export", "notes.md"]
     assert (tmp_path / "notes.md").read_text() == "***token***"
-    mask.scrub(tmp_path)
+    scrub(tmp_path, mask)
 
 
 def test_a_file_that_cannot_be_read_does_not_keep_the_others_from_being_mended(
@@ -319,7 +321,7 @@ def test_a_file_that_cannot_be_read_does_not_keep_the_others_from_being_mended(
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(GateError, match=r"a-\*\*\*token\*\*\*.txt may hold a secret: Permission denied") as error:
-        Mask({"token": "hunter22"}).scrub(tmp_path)
+        scrub(tmp_path, Mask({"token": "hunter22"}))
     assert "hunter22" not in str(error.value)
     assert [(tmp_path / name).read_text() for name in ("b.txt", "c.txt")] == ["***token***"] * 2
 
@@ -342,7 +344,7 @@ def record(data: bytes) -> bytes:
 def test_event_files_keep_their_length_and_a_torn_end(tmp_path: Path, torn: bytes) -> None:
     path = tmp_path / "events.out.tfevents.1.host.v2"
     path.write_bytes(record(b"\0first") + record(b"\0key: hunter22!") + record(b"") + torn)
-    Mask({"token": "hunter22"}).scrub(tmp_path)
+    scrub(tmp_path, Mask({"token": "hunter22"}))
     stars = b"*" * 8
     assert path.read_bytes() == (
         record(b"\0first") + record(b"\0key: " + stars + b"!") + record(b"") + torn.replace(b"hunter22", stars)
@@ -359,7 +361,7 @@ def test_tensorboard_reads_a_mended_event_file(tmp_path: Path) -> None:
         tf.summary.text("json", json.dumps({"key": SECRET}), step=3)
     (path,) = tmp_path.glob("*tfevents*")
     before = list(EventFileLoader(str(path)).Load())
-    MASK.scrub(tmp_path)
+    scrub(tmp_path, MASK)
     after = list(EventFileLoader(str(path)).Load())
     texts: dict[str, Any] = {v.tag: v.tensor for event in after for v in event.summary.value}
     stars = "*" * len(SECRET.encode())

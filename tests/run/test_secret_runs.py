@@ -33,9 +33,11 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from workbench.cli import main
 from workbench.errors import UsageError
+from workbench.run import launch
 from workbench.run.launch import _close
+from workbench.run.mask import Mask
 from workbench.run.runs import create_run, find_runs, read_record, start_run
-from workbench.run.secret import Mask
+from workbench.run.scrub import scrub
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Write = Callable[..., Path]
@@ -472,18 +474,20 @@ def test_no_secret_is_left_of_a_run_that(
     assert ("arrays.npz held the value of s0 and s1 and" in done.stderr) == (last == _SAVE)
 
 
-def test_one_more_ctrl_c_does_not_keep_the_files_from_being_mended(project: Path, write_notebook: Write) -> None:
-    class Impatient(Mask):
-        def scrub(self, folder: Path) -> None:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGTERM)
-            super().scrub(folder)
+def test_one_more_ctrl_c_does_not_keep_the_files_from_being_mended(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impatient(folder: Path, mask: Mask) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        scrub(folder, mask)
 
+    monkeypatch.setattr(launch, "scrub", impatient)
     run = create_run("test", {}, "run_notebook")
     (run.path / "log.txt").write_text(_SECRETS["hex"])
     import papermill  # noqa: F401  # before the engine
 
-    _close(run, "completed", "", Impatient({"token": _SECRETS["hex"]}))
+    _close(run, "completed", "", Mask({"token": _SECRETS["hex"]}))
     assert (run.path / "log.txt").read_text() == "***token***"
     assert read_record(run)["status"] == "completed"
 

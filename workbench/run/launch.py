@@ -13,9 +13,11 @@ from typing import Any, Protocol
 from workbench import context
 from workbench.errors import GateError, NotebookError
 from workbench.run import params as contracts
+from workbench.run.mask import Mask
 from workbench.run.notebook import kernel_name, read_source, run_name
 from workbench.run.runs import Run, close_run, create_run, read_record
-from workbench.run.secret import Mask, secrets_of
+from workbench.run.scrub import scrub
+from workbench.run.secret import secrets_of
 
 
 class Progress(Protocol):
@@ -97,7 +99,7 @@ def _close(run: Run, status: str, reason: str, mask: Mask) -> None:
 
     try:
         with signals_to(lambda number: None):  # all is done, and one more Ctrl-C must not leave secrets behind
-            mask.scrub(run.path)
+            scrub(run.path, mask)
     except GateError as error:
         status, reason = "failed", str(error)
         raise

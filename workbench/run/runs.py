@@ -34,7 +34,8 @@ from workbench import context, files
 from workbench.errors import UsageError
 from workbench.run import owner
 from workbench.run import params as contracts
-from workbench.run.secret import Mask, secrets_of
+from workbench.run.mask import Mask
+from workbench.run.secret import secrets_of
 
 _INTERACTIVE = "interactive"  # the command of a run that no launcher started
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
