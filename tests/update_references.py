@@ -39,7 +39,7 @@ def commands_page() -> str:
         "# Commands\n\nExit codes: 0 done, 1 the notebook failed, 2 wrong use, 3 a check refused; 130, 143 and 129 "
         "after SIGINT, SIGTERM and SIGHUP.\n"
     ]
-    parts += _help_of(cli, click.Context(cli, info_name="workbench"))
+    parts += _help_of(cli, click.Context(cli, info_name="workbench", **cli.context_settings))
     return "\n".join(parts)
 
 

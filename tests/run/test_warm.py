@@ -114,8 +114,10 @@ def test_a_process_sees_what_one_started_afresh_sees(
     (project / "lib" / "found.py").touch()
     (project / "temporary").mkdir()
     (project / "helper.py").write_text("import found\ndef double(x): return 2 * x")
+    (project / "lib" / "early.py").write_text("import tempfile, time; tempfile.gettempdir(); time.localtime()")
     monkeypatch.setenv("PYTHONPATH", "lib:")
-    begin("").wait()  # the zygote has its own time zone and folder for temporary files, and is in the folder /
+    monkeypatch.setattr(warm, "PRELOAD", ("early",))
+    begin("").wait()  # the zygote has another time zone and another folder for temporary files
     env = {"TZ": "Asia/Tokyo", "TMPDIR": str(project / "temporary"), "MY_SECRET": "\udcff ü", "EMPTY": ""}
     with _another_mask_and_limit():
         assert begin(_VIEW, env).wait(60) == 0, Path("err").read_text()
@@ -140,6 +142,7 @@ def test_nothing_that_the_imports_print_is_printed_again(
         "print('out', end=''); print('err', end='', file=sys.stderr)"
     )
     monkeypatch.setenv("PYTHONPATH", str(project))
+    monkeypatch.setenv("PYTHONUNBUFFERED", "")
     monkeypatch.setattr(warm, "PRELOAD", ("talks",))
     for _ in range(2):
         assert begin("print('mine')").wait(10) == 0
@@ -282,9 +285,9 @@ def test_who_has_connected_while_a_zygote_ends_is_still_served(begin: Begin) -> 
     begin("").close()
     (zygote,) = warm.status()
     with _stopped(zygote["pid"]):
-        waiting = _connect(), _connect()
-        waiting[0].sendall(b"stop")
-        waiting[1].sendall(b"status")
+        waiting = [_connect() for _ in range(6)]
+        for connection in waiting:
+            connection.sendall(b"stop")
     for connection in waiting:
         assert json.loads(connection.recv(1000))["pid"] == zygote["pid"]
         connection.close()

@@ -120,3 +120,14 @@ def test_data_that_cannot_be_batched_is_refused(run: Run, data: Any, batch_size:
     with pytest.raises(UsageError, match=message):
         batches(run, data, batch_size)
     assert read_record(run)["data"] == {}
+
+
+def test_a_ready_dataset_is_shuffled_whatever_the_programs_seed(run: Run) -> None:
+    """Zero is what start_run seeds TensorFlow with where a notebook says nothing."""
+    orders = []
+    for program_seed in (0, 0, 5):
+        tf.random.set_seed(program_seed)
+        data = batches(run, tf.data.Dataset.range(20), 4)
+        orders.append([int(n) for batch in data for n in batch])
+    assert sorted(orders[0]) == list(range(20)) != orders[0]
+    assert orders[0] == orders[1] == orders[2]

@@ -68,8 +68,6 @@ def _serve(listener: socket.socket, path: str, idle: float) -> list[int]:
         ready = waiting.select(timeout=1.0)
         for key, _ in ready:
             file: Any = key.fileobj
-            if waiting.get_map().get(file) is not key:
-                continue  # it went together with one that came before it
             if file is listener:
                 with suppress(OSError):
                     waiting.register(listener.accept()[0], selectors.EVENT_READ)

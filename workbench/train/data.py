@@ -101,6 +101,8 @@ def _from_dataset(run: Run, data: tf.data.Dataset, batch_size: int | None, seed:
     if seed is not None and batch_size is not None:
 
         def order(epoch: tf.Tensor) -> tf.data.Dataset:
+            # Of this one graph: if the program's is 0, TensorFlow takes the shuffle's own seed for a Python number.
+            tf.random.set_seed(1)
             own = epoch + seed * 1_000_003  # far apart, so that no epoch of a seed is one of the next seed
             return data.shuffle(SHUFFLE_WINDOW, seed=own, reshuffle_each_iteration=False)
 
