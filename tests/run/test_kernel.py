@@ -51,9 +51,9 @@ class Kernel:
         """What the code prints, by stream."""
         return run(self.client, code)
 
-    def restart(self) -> None:
+    def restart(self, now: bool = False) -> None:
         self.client.stop_channels()
-        self.manager.restart_kernel()
+        self.manager.restart_kernel(now=now)
         self.connect()
 
     def end(self) -> None:
@@ -195,8 +195,8 @@ def test_a_kernel_restarts_warm_again_and_again(launch: Launch) -> None:
     started = launch()
     child = started.run("import subprocess; print(subprocess.Popen(['sleep', '100']).pid)")["stdout"]
     pids = [started.pid, int(child)]
-    for _ in range(3):
-        started.restart()
+    for now in (True, False, False):
+        started.restart(now)
         pids.append(started.pid)
         assert started.run("import sys; print('tensorflow' in sys.modules)") == {"stdout": "True\n"}
     started.client.stop_channels()
@@ -326,15 +326,18 @@ def test_what_a_fork_cannot_do_is_started_cold(
 
 
 def test_a_kernel_of_another_python_is_started_cold(messages: Callable[[], list[str]], tmp_path: Path) -> None:
-    spec = {"argv": ["/usr/bin/env", "true"], "display_name": "Other", "language": "python"}
-    spec["metadata"] = {"kernel_provisioner": {"provisioner_name": "workbench"}}  # type: ignore[assignment]
+    python = tmp_path / "python"
+    python.symlink_to("/bin/true")
+    argv = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    metadata = {"kernel_provisioner": {"provisioner_name": "workbench"}}
+    spec = {"argv": argv, "display_name": "Other", "language": "python", "metadata": metadata}
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "kernel.json").write_text(json.dumps(spec))
     manager = KernelManager(kernel_name="other")
     manager.kernel_spec_manager.kernel_dirs.append(str(tmp_path))
     manager.start_kernel()
     manager.shutdown_kernel(now=True)
-    assert messages() == ["workbench: the kernel starts cold: the kernel is started by /usr/bin/env true"]
+    assert messages() == [f"workbench: the kernel starts cold: it is started by {python}"]
 
 
 def test_the_reason_is_seen_where_nothing_logs(tmp_path: Path) -> None:
@@ -358,6 +361,17 @@ def test_install_marks_the_kernelspec_and_nothing_else(tmp_path: Path, monkeypat
 
 
 # --- again and again -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.soak
+def test_a_dead_kernel_is_restarted_fifty_times(launch: Launch) -> None:
+    """The request to shut down that the dead kernel did not take must not reach the next."""
+    started = launch()
+    for number in range(50):
+        started.client.execute("import os; os._exit(3)")
+        _wait_for(lambda: not started.manager.is_alive(), 5)
+        started.restart()
+        assert started.run(f"print({number})") == {"stdout": f"{number}\n"}
 
 
 @pytest.mark.soak

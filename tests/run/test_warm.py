@@ -3,6 +3,7 @@
 Most tests have zygotes of their own, which import next to nothing. What takes TensorFlow is in test_kernel.py.
 """
 
+import errno
 import json
 import os
 import resource
@@ -238,6 +239,21 @@ def test_who_starts_at_once_starts_one_zygote(project: Path, monkeypatch: pytest
     assert log.read_text() == "started"
 
 
+def test_who_gets_the_lock_looks_again_before_it_starts_one(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    zygotes: list[dict[str, Any]] = []
+
+    def late(file: Any) -> bool:
+        monkeypatch.setattr(warm, "_lock", lock)
+        begin("").close()  # another is faster
+        zygotes.extend(warm.status())
+        return lock(file)
+
+    lock = warm._lock
+    monkeypatch.setattr(warm, "_lock", late)
+    begin("").close()
+    assert [zygote["pid"] for zygote in zygotes] == [zygote["pid"] for zygote in warm.status()]
+
+
 # --- how long a zygote lives -----------------------------------------------------------------------------------------
 
 
@@ -247,7 +263,7 @@ def test_a_zygote_ends_when_it_has_been_idle(begin: Begin, monkeypatch: pytest.M
     (zygote,) = warm.status()
     (path,) = warm._folder().glob("*.socket")
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    time.sleep(2.5)
+    time.sleep(2.1)
     assert process.poll() is None, "it was not idle"
     process.close()
     _wait_for(lambda: not _lives(zygote["pid"]), 5)
@@ -551,6 +567,13 @@ def _a_gpu(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(warm, "_GPUS", (str(folder / "nvidiactl"),))
 
 
+def _an_old_linux(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    def absent(pid: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", absent)
+
+
 def _an_open_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     (folder / f"workbench-{os.getuid()}").mkdir(mode=0o755)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
@@ -609,6 +632,7 @@ def _endless_import(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     [
         (_no_linux, "need Linux"),
         (_a_gpu, "has a GPU"),
+        (_an_old_linux, "not implemented"),
         (_an_open_folder, "is not a folder of this user alone"),
         (_a_link, "is not a folder of this user alone"),
         (_a_dangling_link, "File exists"),

@@ -42,7 +42,7 @@ class Provisioner(LocalProvisioner):
         cwd = os.path.abspath(options.get("cwd") or "")
         try:
             if cmd[:3] != [sys.executable, "-m", "ipykernel_launcher"]:
-                raise warm.UnavailableError(f"the kernel is started by {' '.join(cmd[:3])}")
+                raise warm.UnavailableError(f"it is started by {cmd[0]}")
             if unknown := sorted(name for name, value in options.items() if value and name not in _KNOWN_OPTIONS):
                 raise warm.UnavailableError(f"it is to be started with {', '.join(unknown)}")
             output = [_descriptor(options.get(name), number) for number, name in ((1, "stdout"), (2, "stderr"))]
@@ -71,7 +71,7 @@ def install() -> Path:
     if not path.is_file():
         raise UsageError(f"{path}: no such kernelspec; install ipykernel into this environment first")
     spec = json.loads(path.read_text(encoding="utf-8"))
-    spec["metadata"]["kernel_provisioner"] = {"provisioner_name": "workbench"}
+    spec.setdefault("metadata", {})["kernel_provisioner"] = {"provisioner_name": "workbench"}
     files.write_json(path, spec)
     return path
 

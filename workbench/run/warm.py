@@ -170,8 +170,7 @@ def run_module(module: str, *arguments: str) -> subprocess.CompletedProcess[str]
         try:
             process = start(module, arguments, env, os.getcwd(), out.fileno(), err.fileno())
         except UnavailableError:
-            command = [sys.executable, "-m", module, *arguments]
-            return subprocess.run(command, env=env, capture_output=True, text=True)
+            return subprocess.run([sys.executable, "-m", module, *arguments], env=env, capture_output=True, text=True)
         try:
             code = process.wait()
         finally:
@@ -254,6 +253,7 @@ def _refuse_where_unsafe(env: Mapping[str, str]) -> None:
         raise UnavailableError("warm kernels need Linux")
     if any(Path(device).exists() for device in _GPUS):
         raise UnavailableError("this machine has a GPU, and a fork is not proven safe there")
+    os.close(os.pidfd_open(os.getpid()))  # raises OSError where Linux is too old for the zygote
 
 
 def _key(variables: Mapping[str, str]) -> str:

@@ -46,6 +46,8 @@ def main() -> None:
     sys.stdout.flush()  # else every fork would write what is still to be written
     sys.stderr.flush()
     ctypes.CDLL(None).fflush(None)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # each lease takes two files
     os.umask(0o177)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
