@@ -1,6 +1,6 @@
 """What a notebook costs beside its own work: workbench run, warm and cold, against what else could execute it.
 
-python benchmarks/notebook_overhead.py          # about ten minutes on two cores
+python benchmarks/notebook_overhead.py          # about a quarter of an hour on two cores
 
 The others start cold (WORKBENCH_COLD=1), as they do without Workbench; in its environment they would start warm too.
 The script is the notebook's cells, in one process of Python.
