@@ -39,7 +39,7 @@ lint: $(INSTALLED) ## ruff and mypy
 	$(BIN)/mypy
 
 lab: $(INSTALLED) ## JupyterLab on the notebooks, on loopback with a token
-	$(BIN)/jupyter lab --ip 127.0.0.1 notebooks
+	$(BIN)/workbench lab
 
 lock: $(INSTALLED) ## compile requirements.lock from pyproject.toml, for all Pythons and platforms
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --all-extras \

@@ -159,6 +159,20 @@ def report(run: str) -> None:
     print(write_report(found))
 
 
+@cli.command()
+@click.argument("notebook", required=False, type=click.Path(path_type=Path))
+@click.option("--no-browser", is_flag=True, help="Start no browser; print the address.")
+@click.option("--port", type=click.IntRange(1, 65535), metavar="N", help="Listen on port N, or on a free one near it.")
+def lab(notebook: Path | None, no_browser: bool, port: int | None) -> None:
+    """Open NOTEBOOK, or the project's notebooks, in JupyterLab.
+
+    It shows the whole project, listens on this machine only and asks for a token, which is in the address.
+    """
+    from workbench.run.lab import open_lab
+
+    open_lab(notebook, not no_browser, port)
+
+
 @cli.group()
 def kernel() -> None:
     """Warm kernels: they start with TensorFlow and Keras imported already."""
