@@ -2,6 +2,7 @@
 
     context.project_root()    # the folder that holds notebooks/, params/ and outputs/
     context.batch_run()       # the run directory that `workbench run` prepared, None in JupyterLab
+    context.in_jupyterlab()   # whether widgets have somebody to look at them
     context.cluster()         # what TF_CONFIG says, checked; None on a single machine
 
 The only module that reads `os.environ`.
@@ -34,6 +35,11 @@ def batch_run() -> Path | None:
     """The run directory which the launcher made for this process; None when a person runs the cells."""
     path = os.environ.get(_BATCH_RUN)
     return Path(path) if path else None
+
+
+def in_jupyterlab() -> bool:
+    """Whether a person looks at this kernel's outputs through a Jupyter server: no batch run, no test, no script."""
+    return batch_run() is None and bool(os.environ.get("JPY_SESSION_NAME"))  # Jupyter Server sets it, nbclient does not
 
 
 def kernel_environment(run_path: Path, cold: bool = False) -> dict[str, str]:

@@ -19,11 +19,16 @@ from typing import Any
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) so that a reader, or a crash, sees the old content or the new, never a part of it."""
+    """`write_bytes` of `text` as UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` so that a reader, or a crash, sees the old content or the new, never a part of it."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
         os.chmod(temporary, 0o666 & ~umask())
         replace(Path(temporary), path)
     except BaseException:

@@ -353,7 +353,7 @@ def test_event_files_keep_their_length_and_a_torn_end(tmp_path: Path, torn: byte
 
 def test_tensorboard_reads_a_mended_event_file(tmp_path: Path) -> None:
     import tensorflow as tf
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader  # type: ignore[import-untyped]
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     with tf.summary.create_file_writer(str(tmp_path)).as_default():
         tf.summary.text("note", f"the key is {SECRET} in Straße", step=1)

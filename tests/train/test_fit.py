@@ -40,7 +40,8 @@ def test_a_fit_leaves_metrics_events_and_its_facts(run: Run, capsys: pytest.Capt
     assert lines(run)[2]["loss"] == pytest.approx(history.history["loss"][2])
     assert lines(run)[0]["learning_rate"] == pytest.approx(0.05)
     assert sorted(p.name for p in (run.path / "tensorboard").iterdir()) == ["train", "validation"]
-    printed = capsys.readouterr().out.splitlines()
+    *printed, ended = capsys.readouterr().out.splitlines()
+    assert ended.startswith("training finished after 3 of 3 epochs; best epoch 3, val_loss ")
     assert [line.split()[:2] for line in printed] == [["epoch", "1/3"], ["epoch", "2/3"], ["epoch", "3/3"]]
     record = read_record(run)
     assert record["weights_sha256"] == weights_sha256(model)

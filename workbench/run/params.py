@@ -223,7 +223,7 @@ def _range(name: str, declared: Any, comment: str) -> tuple[str, tuple[Any, Any]
     match = _RANGE.search(comment)
     if not match:
         return comment, None, False
-    number = _inner(declared)
+    number = inner_type(declared)
     if number not in (int, float):
         raise ValueError(f"{name} has a range but is no number; leave {match.group().strip()} out")
     try:
@@ -263,7 +263,7 @@ class _TextLoader(yaml.BaseLoader):
         return super().construct_mapping(node, deep=True)
 
 
-def _inner(declared: Any) -> Any:
+def inner_type(declared: Any) -> Any:
     """T of Optional[T]; other types as they are."""
     if get_origin(declared) in (Union, types.UnionType):
         return next(t for t in get_args(declared) if t is not type(None))
@@ -272,7 +272,7 @@ def _inner(declared: Any) -> Any:
 
 def _from_text(value: Any, declared: Any) -> Any:
     """`value` with its Text read as the declared type says; what does not fit stays text, for pydantic to refuse."""
-    inner = _inner(declared)
+    inner = inner_type(declared)
     origin, arguments = get_origin(inner), get_args(inner)
     if isinstance(value, Text):
         if inner is not declared and value in ("null", "~", "None"):

@@ -32,10 +32,11 @@ from typing import Any
 
 from workbench import context, files
 from workbench.errors import UsageError
-from workbench.run import owner
+from workbench.run import hparams, owner
 from workbench.run import params as contracts
 from workbench.run.mask import Mask
 from workbench.run.secret import secrets_of
+from workbench.run.variables import declared_contract, parameter_values
 
 _INTERACTIVE = "interactive"  # the command of a run that no launcher started
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -93,6 +94,7 @@ def start_run(name: str, values: Mapping[str, Any]) -> Run:
         files.write_text(run.path / "params.yaml", contracts.dump(mask.node(parameters)))
         started["params"] = mask.node(parameters)
     update_record(run, **started)
+    hparams.write_start(run.path, read_record(run))
     return run
 
 
@@ -109,7 +111,11 @@ def finish_run(run: Run, metrics: Mapping[str, float] | None = None) -> None:
             raise UsageError(f"finish_run: metric {key!r} is {value!r}; expected a number") from error
         numbers[key] = number if math.isfinite(number) else None
     update_record(run, metrics=numbers)
-    close_run(run, "completed")
+    training = read_record(run).get("training", {})
+    reason = None
+    if (how := training.get("ended")) in ("stopped", "interrupted"):
+        reason = f"training was {how} after {training['epochs']} of {training['planned']} epochs"
+    close_run(run, "completed", reason)
     print(f"run {run.name}/{run.id} completed: " + format_metrics(numbers))
 
 
@@ -185,6 +191,7 @@ def create_run(
         "strategy": None,
         "weights_sha256": None,
         "data": {},
+        "training": {},
         "metrics": {},
         "artefacts": {},
         "timings": {},
@@ -215,6 +222,7 @@ def close_run(run: Run, status: str, reason: str | None = None) -> None:
         ended=ended.isoformat(timespec="milliseconds"),
         timings={"total": round(seconds, 3)},
     )
+    hparams.write_end(run.path, read_record(run))
 
 
 def read_record(run: Run) -> dict[str, Any]:
@@ -273,18 +281,8 @@ def _parameter_values(name: str, values: Mapping[str, Any]) -> tuple[dict[str, A
     """The parameters, and a mask of the secrets among them, which other parameters may hold, too."""
     if "__name__" not in values:
         return dict(values), Mask({})
-    history = values.get("In")
-    if history is None:
-        raise UsageError(
-            f"start_run({name!r}, globals()): no cells have been executed here. Outside a notebook pass the "
-            f"parameters themselves: start_run({name!r}, {{'epochs': 5}})."
-        )
-    source = next((cell for cell in reversed(history) if contracts.declares_parameters(cell)), "")
-    contract = contracts.contract(source, name)
-    missing = [n for n in contract.model_fields if n not in values]
-    if missing:
-        raise UsageError(f"start_run({name!r}): {', '.join(missing)} deleted since the parameters cell; run that again")
-    parameters = contracts.resolve(contract, {n: values[n] for n in contract.model_fields}, name)
+    contract = declared_contract(values, f"start_run({name!r}, globals())")
+    parameters = parameter_values(contract, values, name)
     return parameters, Mask(secrets_of(contract, parameters))
 
 

@@ -45,7 +45,7 @@ def batches(
         _record(run, name, {"sha256": None, "spec": str(data.element_spec)})
         return _from_dataset(run, data, batch_size, seed if shuffle else None)
 
-    columns = _columns(data)
+    columns = columns_of(data)
     count = _count(columns)
     if not isinstance(batch_size, int) or batch_size < 1 or (shuffle and batch_size > count):
         raise UsageError(
@@ -122,14 +122,14 @@ def _prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.prefetch(4).with_options(options)
 
 
-def _columns(data: Any) -> Any:
+def columns_of(data: Any) -> Any:
     """`data` with every column as a NumPy array; frames become dicts. Raises UsageError for a column of objects."""
     if isinstance(data, tuple):
-        return tuple(_columns(part) for part in data)
+        return tuple(columns_of(part) for part in data)
     if isinstance(data, Mapping):
-        return {str(name): _columns(part) for name, part in data.items()}
+        return {str(name): columns_of(part) for name, part in data.items()}
     if hasattr(data, "columns"):  # a data frame, of pandas or of a library like it
-        return {str(name): _columns(data[name]) for name in data.columns}
+        return {str(name): columns_of(data[name]) for name in data.columns}
     column = data.to_numpy() if hasattr(data, "to_numpy") else np.asarray(data)
     odd = [value for value in column.ravel() if not isinstance(value, str)][:1] if column.dtype.kind == "O" else []
     if odd or column.dtype.kind not in "biufcSUO":

@@ -12,9 +12,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from workbench import context
 from workbench.errors import UsageError
-from workbench.run.runs import Run, update_record
+from workbench.run.runs import Run, close_run, read_record, update_record
 from workbench.train import track
+from workbench.train.display import view
+from workbench.train.stop import BestWeights, StopFile, StopRequested
 
 # Between two executions Keras comes back to Python, which for a small model costs more than the step. So several steps
 # make one execution, but no more than about half a second of them, lest callbacks, and a person's Stop, have to wait.
@@ -43,6 +46,8 @@ def fit(
     """
     if not isinstance(train, tf.data.Dataset):
         raise UsageError(f"fit: train is a {type(train).__name__}; expected a tf.data.Dataset, as wb.batches makes")
+    if (status := read_record(run)["status"]) != "running":
+        raise UsageError(f"fit: the run {run.name}/{run.id} is {status}; call start_run again, for a run of its own")
     own = list(callbacks)
     model.steps_per_execution = _steps_per_execution(model, train, own)
     replicas = model.distribute_strategy.num_replicas_in_sync
@@ -50,21 +55,42 @@ def fit(
     update_record(
         run, strategy={"name": strategy, "replicas": replicas, "steps_per_execution": model.steps_per_execution}
     )
-    started = time.perf_counter()
-    history = model.fit(
-        train,
-        validation_data=validation_data,
-        epochs=epochs,
-        callbacks=[*track.callbacks(run), *own],
-        verbose=0,
-        **{"shuffle": False, **options},  # the dataset's own order; Keras would warn that it cannot shuffle it
-    )
+    best = BestWeights()
+    shown = view(run, best)
+    ended, started = "failed", time.perf_counter()
+    try:
+        model.fit(
+            train,
+            validation_data=validation_data,
+            epochs=epochs,
+            callbacks=[StopFile(run), *track.recorders(run), best, shown, *own],
+            verbose=0,
+            **{"shuffle": False, **options},  # the dataset's own order; Keras would warn that it cannot shuffle it
+        )
+        ended = "finished"
+    except StopRequested:
+        ended = "stopped"
+        best.restore()
+    except KeyboardInterrupt:
+        ended = "interrupted"
+        best.restore()
+        raise
+    finally:
+        _record(run, model, ended, shown.epoch, epochs, time.perf_counter() - started)
+        shown.close(ended, epochs)
+    return model.history
+
+
+def _record(run: Run, model: keras.Model, ended: str, done: int, epochs: int, seconds: float) -> None:
+    """Note in run.json how training has ended."""
     update_record(
         run,
-        weights_sha256=track.weights_sha256(model),
-        timings={"fit": round(time.perf_counter() - started, 3)},
+        weights_sha256=None if ended == "failed" else track.weights_sha256(model),
+        training={"ended": ended, "epochs": done, "planned": epochs},
+        timings={"fit": round(seconds, 3)},
     )
-    return history
+    if ended == "interrupted" and context.batch_run() is None:  # the launcher closes a batch run
+        close_run(run, "interrupted", f"training was interrupted after {done} of {epochs} epochs")
 
 
 def _steps_per_execution(model: keras.Model, train: tf.data.Dataset, callbacks: list[keras.callbacks.Callback]) -> int:

@@ -15,8 +15,9 @@ import keras
 import numpy as np
 
 from workbench import files
-from workbench.run.runs import Run, format_metrics
+from workbench.run.runs import Run
 from workbench.train import data
+from workbench.train.display import Lines, finite
 
 
 def callbacks(run: Run, histogram_freq: int = 0) -> list[keras.callbacks.Callback]:
@@ -26,6 +27,11 @@ def callbacks(run: Run, histogram_freq: int = 0) -> list[keras.callbacks.Callbac
     epochs (0: none). Each epoch is a line on the screen and a line of metrics.jsonl. A loss of NaN or infinity raises
     FloatingPointError, with the step.
     """
+    return [*recorders(run, histogram_freq), Lines(run)]
+
+
+def recorders(run: Run, histogram_freq: int = 0) -> list[keras.callbacks.Callback]:
+    """`callbacks` without the lines on the screen."""
     board = _TensorBoard(run.path / "tensorboard", histogram_freq=histogram_freq, write_graph=False)
     return [_DataOrder(run), _StopAtNaN(), _AverageReplicas(), board, _EpochLog(run)]
 
@@ -96,7 +102,7 @@ class _StopAtNaN(keras.callbacks.Callback):
 
 
 class _EpochLog(keras.callbacks.Callback):
-    """One line an epoch, for people and for programs."""
+    """One line of JSON an epoch."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -107,15 +113,8 @@ class _EpochLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         seconds = time.perf_counter() - self.started
-        metrics = {name: _finite(value) for name, value in (logs or {}).items()}
+        metrics = {name: finite(value) for name, value in (logs or {}).items()}
         if "learning_rate" not in metrics:
-            metrics["learning_rate"] = _finite(self.model.optimizer.learning_rate)
+            metrics["learning_rate"] = finite(self.model.optimizer.learning_rate)
         line = {"epoch": epoch + 1, **metrics, "seconds": round(seconds, 4)}
         files.append_line(self.path, json.dumps(line, allow_nan=False))
-        shown = {name: value for name, value in metrics.items() if name != "learning_rate"}
-        print(f"epoch {epoch + 1}/{self.params['epochs']}  {format_metrics(shown)}  {seconds:.1f} s", flush=True)
-
-
-def _finite(value: Any) -> float | None:
-    number = float(keras.ops.convert_to_numpy(value))
-    return number if math.isfinite(number) else None
