@@ -29,7 +29,7 @@ from urllib.parse import unquote_to_bytes
 import nbformat
 import pytest
 import yaml
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader  # type: ignore[import-untyped]
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from workbench.cli import main
 from workbench.errors import UsageError
@@ -581,7 +581,7 @@ def test_start_run_records_the_names_only(project: Path, monkeypatch: pytest.Mon
     recorded = {"token": "SERVICE_TOKEN", "other": "OTHER_TOKEN", "url": "https://user:***token***@host"}
     assert read_record(run)["params"] == recorded == yaml.safe_load((run.path / "params.yaml").read_text())
     assert run.params["url"] == url
-    assert not [path for path in run.path.rglob("*") if _TOKEN[4:].encode() in path.read_bytes()]
+    assert not [path for path in run.path.rglob("*") if path.is_file() and _TOKEN[4:].encode() in path.read_bytes()]
 
 
 def test_start_run_refuses_a_secret_in_place_of_its_name(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,12 @@ def _masked_events(data: bytes, mask: Mask) -> bytes:
     return b"".join([*pieces, masked(torn, mask.find(torn, wide=True), fill=True)])
 
 
+def event_record(data: bytes) -> bytes:
+    """An event as a record of an event file."""
+    length = struct.pack("<Q", len(data))
+    return b"".join([length, struct.pack("<I", _masked_crc(length)), data, struct.pack("<I", _masked_crc(data))])
+
+
 def _is_text(data: bytes) -> bool:
     with suppress(UnicodeDecodeError):
         data.decode()
