@@ -106,7 +106,7 @@ import os
 os.environ["RUNNER"] = str(os.getpid())
 from workbench.run.launch import run_notebook
 try: run_notebook({str(source)!r})
-except KeyboardInterrupt as stop: print(stop)
+except KeyboardInterrupt as stop: print(*stop.__notes__)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=source.parent, capture_output=True, text=True, timeout=100)
     assert done.stdout == "interrupted by SIGINT in cell 1\n", done.stderr

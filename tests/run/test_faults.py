@@ -206,6 +206,7 @@ def _see(fault: Fault, write_notebook: Write, project: Path, rows: list[tuple[st
 
     assert (status, runner.returncode) == (fault.status, fault.code), errors
     assert fault.reason in ((record["reason"] or "") if record else errors)
+    assert fault.status != "interrupted" or fault.reason in errors
     assert ended - due < 10
     assert left == 0
     assert kept != "NO"

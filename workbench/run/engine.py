@@ -73,10 +73,10 @@ class Engine(NBClientEngine):
         finally:
             on_end(end.status, end.reason)
             executed.close(end.status, end.reason)
-        if end.signal == signal.SIGINT:
-            raise KeyboardInterrupt(end.reason)
         if end.signal:
-            raise SystemExit(128 + end.signal)
+            stop = KeyboardInterrupt() if end.signal == signal.SIGINT else SystemExit(128 + end.signal)
+            stop.add_note(end.reason)
+            raise stop
         return executed.for_papermill()
 
 
