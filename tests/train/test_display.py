@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import keras
 import nbformat
 import pytest
+from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 from workbench.run.pictures import bundle
-from workbench.run.runs import Run
+from workbench.run.runs import Run, find_runs, read_record
 from workbench.train.display import LiveView
 from workbench.train.stop import BestWeights
 
@@ -37,6 +39,14 @@ def execute(path: Path) -> Any:
     return notebook.cells[-1]
 
 
+def wait_for(look: Callable[[], list[Run]], count: int) -> list[Run]:
+    deadline = time.monotonic() + 60
+    while len(found := look()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
 def test_in_jupyterlab_the_saved_notebook_keeps_picture_and_text(
     write_notebook: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,6 +62,22 @@ def test_elsewhere_there_are_lines_and_the_same_picture(write_notebook: Callable
     lines, shown = [o for o in execute(write_notebook(TRAIN)).outputs if o.get("name") != "stderr"]
     assert [line.split()[:2] for line in lines.text.splitlines()] == [["epoch", "1/2"], ["epoch", "2/2"]]
     assert set(shown.data) == {"text/plain", "image/png"}
+
+
+def test_two_kernels_on_one_notebook_have_a_run_each(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "nb.ipynb")
+    kernels = [start_new_kernel(cwd=str(project)) for _ in range(2)]
+    try:
+        for _, client in kernels:
+            client.execute(TRAIN.replace("epochs=2", "epochs=40"))
+        runs = wait_for(lambda: [r for r in find_runs("view") if (r.path / "metrics.jsonl").exists()], 2)
+        (runs[0].path / "STOP").touch()
+        wait_for(lambda: [r for r in runs if read_record(r)["training"]], 2)
+        assert [read_record(r)["training"]["ended"] for r in runs] == ["stopped", "finished"]
+    finally:
+        for manager, client in kernels:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
 
 
 def test_training_that_fails_leaves_its_curves_and_the_error(
