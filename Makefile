@@ -21,7 +21,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/workbench kernel install
 	@touch $@
 
-browser:         ## install the Chromium that looks at reports in the tests; Debian or Ubuntu, as root
+browser:         ## install the Chromium that the tests use; Debian or Ubuntu, as root
 	command -v chromium >/dev/null || (apt-get update --quiet=2 && apt-get install --quiet=2 --yes chromium)
 
 run: $(INSTALLED) ## train, export and verify the digits notebook with its large parameters

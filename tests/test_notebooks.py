@@ -12,6 +12,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from workbench.run import params as contracts
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -61,7 +63,9 @@ def test_outputs_are_the_stored_ones(path: Path, copy_of_project: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     # Stored outputs are compared without their last digits; what the notebook learns has a floor of its own.
-    metrics = records(copy_of_project, path.stem)[-1]["metrics"]
+    record = records(copy_of_project, path.stem)[-1]
+    assert record["params"] == contracts.resolve(contracts.read_params(path), {})
+    metrics = record["metrics"]
     assert metrics.get("test_accuracy", 1.0) >= 0.95
     assert metrics.get("test_mae_ratio", 0.0) <= 0.8
 
@@ -71,6 +75,12 @@ def test_digits_warm_cold_and_in_jupyter_ends_with_the_same_bits(copy_of_project
     for options in (["-p", "seed", "0"], ["-p", "seed", "0", "--cold"], ["-p", "seed", "1"]):
         done = workbench("run", "notebooks/digits.ipynb", "-p", "epochs", "2", *options, cwd=copy_of_project)
         assert done.returncode == 0, done.stderr
+    batch = max((copy_of_project / "outputs" / "runs" / "digits").iterdir())
+    assert "widget" not in (batch / "notebook.ipynb").read_text(encoding="utf-8")
+    page = Path(workbench("report", str(batch), cwd=copy_of_project).stdout.strip()).read_text(encoding="utf-8")
+    assert page.count('<img alt="" src="data:image/png;base64,') == 3  # curves, confusion matrix, worst errors
+    assert "passes over the training data" in page  # in the form's table
+
     notebook = nbformat.read(copy_of_project / "notebooks" / "digits.ipynb", as_version=4)
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     cell.source = re.sub(r"epochs: int = \d+", "epochs: int = 2", cell.source)

@@ -25,13 +25,17 @@ _CONTENTS = {
     "finish_run": "workbench.run.runs",
     "find_runs": "workbench.run.runs",
     "read_params": "workbench.run.params",
+    "form": "workbench.run.form",
     "Secret": "workbench.run.secret",
     "read_secret": "workbench.run.secret",
     "run_notebook": "workbench.run.launch",
+    "tensorboard": "workbench.run.tensorboard",
+    "compare": "workbench.run.compare",
     "strategy": "workbench.train.distribute",
     "batches": "workbench.train.data",
     "fit": "workbench.train.fit",
     "callbacks": "workbench.train.track",
+    "show": "workbench.train.show",
     "export": "workbench.exports.artefacts",
     "verify": "workbench.exports.verify",
 }
@@ -41,13 +45,17 @@ __all__ = list(_CONTENTS)
 if TYPE_CHECKING:
     from workbench.exports.artefacts import export
     from workbench.exports.verify import verify
+    from workbench.run.compare import compare
+    from workbench.run.form import form
     from workbench.run.launch import run_notebook
     from workbench.run.params import read_params
     from workbench.run.runs import Run, find_runs, finish_run, start_run
     from workbench.run.secret import Secret, read_secret
+    from workbench.run.tensorboard import tensorboard
     from workbench.train.data import batches
     from workbench.train.distribute import strategy
     from workbench.train.fit import fit
+    from workbench.train.show import show
     from workbench.train.track import callbacks
 
 

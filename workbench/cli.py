@@ -84,7 +84,8 @@ def run(
     try:
         done = run_notebook(notebook, given, progress, command, timeout, cell_timeout, cold)
     except (KeyboardInterrupt, SystemExit) as stop:
-        print(f"workbench: {stop.args[0]}; the run is kept, see `workbench runs`", file=sys.stderr)
+        reason = "; ".join(getattr(stop, "__notes__", ["interrupted"]))
+        print(f"workbench: {reason}; the run is kept, see `workbench runs`", file=sys.stderr)
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
     finally:
         progress.close()
@@ -140,6 +141,20 @@ def runs(
         for r, _ in found:
             remove_run(r)
         print(f"{len(found)} runs deleted", file=sys.stderr)
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@_JSON
+def compare(runs: tuple[str, ...], as_json: bool) -> None:
+    """Compare runs: parameters that differ, final metrics, best epoch, curve.
+
+    RUN is a name, which means all its runs, or a run's directory or id.
+    """
+    from workbench.run.compare import collect, entries, table
+
+    rows = collect(runs)
+    print(json.dumps(entries(rows), indent=2) if as_json else table(rows))
 
 
 @cli.command()

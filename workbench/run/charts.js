@@ -20,7 +20,7 @@ function format(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   if (Number.isInteger(value) && size < 1e6) return String(value);
-  return size >= 1e6 || size < 1e-3 ? value.toExponential(2).replace("e+", "e") : String(Number(value.toPrecision(4)));
+  return size >= 1e6 || size < 1e-3 ? value.toExponential(2).replace(/\.?0*e\+?/, "e") : String(Number(value.toPrecision(4)));
 }
 
 /** Seconds as 8 s, 3:20 min or 2:05 h. */
@@ -53,9 +53,10 @@ function extent(values) {
 /**
  * Points or lines over two axes.
  * series: [{name, points: [[x, y], ...], color, dashed, dot}]; a line breaks where y is not finite.
- * options: {title, x, y: names of the axes; range: [low, high] of x; logX, dots: points without lines; pick(series)}.
+ * options: {title; x, y: names of the axes; range: [low, high] of x; logX; whole: x is counted; names: of the x 0, 1, ...;
+ * dots: points without lines; pick(series), when a point is clicked}.
  */
-function chart(series, { title = "", x = "", y = "", range = null, logX = false, dots = false, pick = null } = {}) {
+function chart(series, { title = "", x = "", y = "", range = null, logX = false, whole = false, names = null, dots = false, pick = null } = {}) {
   const width = 460, height = 230, left = 58, right = 14, top = title ? 26 : 10, bottom = x ? 40 : 24;
   const place = (v) => (logX ? Math.log10(v) : v);
   const shown = series.map((s) => ({ ...s, points: s.points.filter((p) => !logX || p[0] > 0) }));
@@ -72,10 +73,12 @@ function chart(series, { title = "", x = "", y = "", range = null, logX = false,
   }
   const inside = (v) => px(v) >= left - 0.5 && px(v) <= width - right + 0.5;
   const powers = ticks(Math.floor(x0), Math.ceil(x1), 4).filter(Number.isInteger).map((e) => 10 ** e);
-  const marks = (logX ? powers : ticks(x0, x1, 5)).filter(inside);
-  for (const value of marks) {
-    const near = px(value) > width - 34 ? "end" : "middle";
-    svg.append(make("svg:text", { x: near === "end" ? width - 4 : px(value), y: height - bottom + 16, "text-anchor": near }, format(value)));
+  const every = names ? Math.ceil(names.length / 8) : 1, letters = names ? Math.max(4, Math.floor((58 * every) / names.length)) : 0;
+  const marks = names ? names.map((_, i) => i).filter((i) => i % every === 0) : (logX ? powers : ticks(x0, x1, 5)).filter(inside);
+  for (const value of whole ? marks.filter(Number.isInteger) : marks) {
+    const name = names ? names[value] : format(value), end = !names && px(value) > width - 34;
+    svg.append(make("svg:text", { x: end ? width - 4 : px(value), y: height - bottom + 16, "text-anchor": end ? "end" : "middle" },
+      names && name.length > letters ? `${name.slice(0, letters - 1)}…` : name, make("svg:title", {}, name)));
   }
   svg.append(make("svg:path.wb-axis", { d: `M${left} ${top}V${height - bottom}H${width - right}` }));
   if (title) svg.append(make("svg:text.wb-title", { x: left, y: 15 }, title));

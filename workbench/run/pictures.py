@@ -8,7 +8,7 @@ Drawn by Matplotlib on figures of their own: the notebook's pyplot is left as it
 import base64
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from workbench.run.curves import Curves, best_epoch
@@ -102,7 +102,7 @@ def overlay_png(
         name, metric, points = scatter
         places = [x for x, _ in points]
         more[0].scatter(places, [y for _, y in points], s=16, alpha=0.7, color=COLORS[0])
-        if places and min(places) > 0 and max(places) > 100 * min(places):
+        if places and min(places) > 0 and max(places) >= 100 * min(places):
             more[0].set_xscale("log")
         more[0].set(title=f"{metric} over {name}", xlabel=name)
         more[0].grid(alpha=0.25)

@@ -121,12 +121,12 @@ def finish_run(run: Run, metrics: Mapping[str, float] | None = None) -> None:
 
 def find_runs(name: str | None = None) -> list[Run]:
     """The project's runs, or those called `name`, newest first."""
-    found = [
-        Run(path.parent, record["name"], MappingProxyType(record["params"]))
-        for path in runs_folder().glob(f"{name or '*'}/*/run.json")
-        if not path.parent.name.startswith(".")
-        for record in [_load(path)]
-    ]
+    found = []
+    for path in runs_folder().glob(f"{name or '*'}/*/run.json"):
+        with suppress(FileNotFoundError):  # somebody has just removed it
+            if not path.parent.name.startswith("."):
+                record = _load(path)
+                found.append(Run(path.parent, record["name"], MappingProxyType(record["params"])))
     return sorted(found, key=lambda run: run.id, reverse=True)
 
 

@@ -20,7 +20,7 @@ from workbench.run.curves import best_epoch, read_curves
 from workbench.run.runs import Run, format_metrics
 from workbench.train.stop import STOP, BestWeights
 
-_PUSH_SECONDS = 0.5  # between two states sent to the browser, which draws on the same processor
+_PUSH_SECONDS = 1.0  # between two states sent to the browser, which draws on the same processor
 _WORDS = {"stopped": "finished early"}
 
 
@@ -141,7 +141,7 @@ class LiveView(keras.callbacks.Callback):
             "best": self.best.best,
             "curves": self.curves,
             "running": {name: finite(value) for name, value in self.running.items()},
-            "at": 1 + done * epochs,
+            "at": done * epochs,  # where the curves have come to: epoch 3 has its point at 3
             "stop_file": str(self.run.path / STOP),
             "home": str(Path.home()),
         }

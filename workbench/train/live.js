@@ -70,7 +70,7 @@ function render({ model, el }) {
       if (name in running) training.points.push([at, running[name]]);
       const shown = [training, validation].filter((s) => s.points.length);
       const keys = shown.map((s) => make(`span.wb-key${s.dashed ? ".dashed" : ""}`, { style: `--wb-color:${s.color}` }, `${s.name} ${format(s.points.at(-1)[1])}`));
-      return make("figure", {}, chart(shown, { title: name, range: [Math.min(1, at), Math.max(at, Math.min(epochs, 10), 1.01)] }), make("figcaption", {}, ...keys));
+      return make("figure", {}, chart(shown, { title: name, whole: true, range: [Math.min(1, at), Math.max(at, Math.min(epochs, 10), 1.01)] }), make("figcaption", {}, ...keys));
     }));
   }
 
