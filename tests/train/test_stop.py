@@ -33,6 +33,7 @@ class At(keras.callbacks.Callback):
         self.when, self.do = (epoch, step), do
         self.weights: list[list[np.ndarray]] = []
         self.steps = 0
+        self.ended = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.epoch = epoch
@@ -44,6 +45,9 @@ class At(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.weights.append(self.model.get_weights())
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.ended = True
 
 
 def interrupt() -> None:
@@ -68,6 +72,7 @@ def test_the_stop_file_ends_training_before_the_next_step_with_the_weights_of_th
     assert len(history.history["loss"]) == 2  # the part of an epoch is not logged as one
     assert equal(model.get_weights(), at.weights[1])
     assert not (run.path / STOP).exists()
+    assert at.ended
     record = read_record(run)
     assert record["training"] == {"ended": "stopped", "epochs": 2, "planned": 9}
     assert record["status"] == "running"  # the notebook goes on

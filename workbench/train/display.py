@@ -64,7 +64,7 @@ class LiveView(keras.callbacks.Callback):
         self.running: dict[str, float] = {}
         self.pushed = 0.0
         self.widget: Any = None
-        self.first: tuple[float, float] | None = None  # (time, share done) of the second step: the first one compiles
+        self.first: tuple[float, float] | None = None  # (time, share done) after the first execution, which compiles
 
     def on_train_begin(self, logs: Any = None) -> None:
         from IPython.display import display
@@ -81,7 +81,7 @@ class LiveView(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self.step = batch
-        if self.first is None and batch > 0:
+        if self.first is None and self._done() > 0:
             self.first = (time.perf_counter(), self._done())
         self._push()
 

@@ -57,19 +57,22 @@ def fit(
     )
     best = BestWeights()
     shown = view(run, best)
+    everyone = [StopFile(run), *track.recorders(run), best, shown, *own]
     ended, started = "failed", time.perf_counter()
     try:
         model.fit(
             train,
             validation_data=validation_data,
             epochs=epochs,
-            callbacks=[StopFile(run), *track.recorders(run), best, shown, *own],
+            callbacks=everyone,
             verbose=0,
             **{"shuffle": False, **options},  # the dataset's own order; Keras would warn that it cannot shuffle it
         )
         ended = "finished"
     except StopRequested:
         ended = "stopped"
+        for callback in everyone:
+            callback.on_train_end()  # training has ended as it should, which Keras does not know
         best.restore()
     except KeyboardInterrupt:
         ended = "interrupted"

@@ -4,8 +4,8 @@ const WORDS = { stopped: "finished early" };
 
 async function writeStop(state) {
   const config = JSON.parse(document.getElementById("jupyter-config-data")?.textContent || "{}");
-  const root = (config.serverRoot || "").replace(/^~/, state.home).replace(/\/$/, "");
-  if (!root || !state.stop_file.startsWith(root + "/")) throw new Error("the run is outside the folder that the server shows");
+  const root = (config.serverRoot || "?").replace(/^~/, state.home).replace(/\/$/, "");
+  if (!state.stop_file.startsWith(root + "/")) throw new Error("the run is outside the folder that the server shows");
   const path = state.stop_file.slice(root.length + 1).split("/").map(encodeURIComponent).join("/");
   const cookie = /(?:^|; )_xsrf=([^;]*)/.exec(document.cookie);
   const answer = await fetch(`${config.baseUrl || "/"}api/contents/${path}`, {
