@@ -116,6 +116,12 @@ def test_an_output_is_shown_in_its_richest_form_that_leaves_anything_to_see(
     assert f'<div class="output">{expected}</div>' in page
 
 
+@pytest.mark.parametrize(("facts", "attribute"), [({"width": 460}, ' width="460"'), ({"width": "4 x"}, ""), (None, "")])
+def test_a_picture_has_the_width_that_the_notebook_gives_it(run: Run, facts: Any, attribute: str) -> None:
+    page = report(run, code(display("image/png", PIXEL, **{"image/png": facts})))
+    assert f'<img alt=""{attribute} src="data:image/png;base64,{PIXEL}">' in page
+
+
 def test_an_attachment_is_shown_and_a_missing_one_leaves_the_source(run: Run) -> None:
     there = new_markdown_cell("![alt](attachment:a.png)", attachments={"a.png": {"image/png": PIXEL}})
     empty = new_markdown_cell("![alt](attachment:c.png)", attachments={"c.png": {}})

@@ -31,6 +31,8 @@ _REFERENCES = re.compile(r"href=#.*|src=data:image/(png|jpeg|gif|svg\+xml);base6
 _UNSEEN = re.compile(r"(?is)<(script|style|svg|template|title|textarea|iframe)\b.*?</\1\s*>")
 _LINK = re.compile(r"(?is)(<a\b[^<>]*\bhref=\"(https?://[^\"]+)\"[^>]*>)(?!\2<)(.*?)</a>")
 
+_IMAGE = '<img alt=""'
+
 _STYLE = """
 body { max-width: 58rem; margin: 2rem auto; padding: 0 2.5rem; font: 16px/1.6 system-ui, sans-serif; color: #1f2328 }
 header { display: flow-root; margin-bottom: 2rem; padding-bottom: 1rem; border-bottom: 1px solid #d1d9e0 }
@@ -106,7 +108,12 @@ def _output(output: Any) -> str:
         return '<div class="output error">' + _text("\n".join(output.traceback) or output.evalue) + "</div>"
     forms = (show(output.data[kind]) for kind, show in _FORMS.items() if kind in output.data)
     unseen = f'<span class="unseen">not shown here: {escape(", ".join(output.data))}</span>'
-    return f'<div class="output">{next(filter(_VISIBLE.search, forms), unseen)}</div>'
+    form = next(filter(_VISIBLE.search, forms), unseen)
+    facts = output.metadata.get("image/png")
+    width = facts.get("width") if isinstance(facts, dict) else None
+    if isinstance(width, int) and form.startswith(_IMAGE):  # a picture for sharp screens has more pixels than its width
+        form = form.replace(_IMAGE, f'{_IMAGE} width="{width:d}"', 1)
+    return f'<div class="output">{form}</div>'
 
 
 def _text(text: str) -> str:
@@ -137,7 +144,7 @@ def _clean(html: str) -> str:
 
 
 def _png(data: str, kind: str = "png") -> str:
-    return f'<img alt="" src="data:image/{kind};base64,{escape("".join(data.split()))}">'
+    return f'{_IMAGE} src="data:image/{kind};base64,{escape("".join(data.split()))}">'
 
 
 # An output is shown in the first of these forms that leaves anything to see. A drawing's scripts do not run in <img>.
