@@ -36,7 +36,10 @@ class StopFile(keras.callbacks.Callback):
         self.looked = 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self.path.unlink(missing_ok=True)  # from an earlier training
+        self.path.unlink(missing_ok=True)  # that of an earlier training
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.path.unlink(missing_ok=True)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         now = time.monotonic()
@@ -44,7 +47,6 @@ class StopFile(keras.callbacks.Callback):
             return
         self.looked = now
         if self.path.exists():
-            self.path.unlink(missing_ok=True)
             raise StopRequested
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
