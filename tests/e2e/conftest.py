@@ -45,8 +45,8 @@ class Notebook:
     errors: list[str] = field(default_factory=list)
 
     def hear(self, kind: str, text: str, source: str) -> None:
-        """Note an error in the console, unless JupyterLab or TensorBoard asked for something of their own in vain: for a
-        kernel that an earlier test has ended, or for fonts. Ours ask for files of runs.
+        """Note an error in the console. JupyterLab and TensorBoard may ask for what is not there: a kernel that an
+        earlier test has ended, fonts. Our views ask for files of runs only.
         """
         if kind == "error" and ("Failed to load resource" not in text or "/outputs/" in source):
             self.errors.append(f"{text} {source}")
