@@ -9,7 +9,6 @@ for `workbench run -f`. Elsewhere the cell prints the parameters as a table.
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
 from html import escape
@@ -21,10 +20,10 @@ from pydantic import BaseModel
 from workbench import context, files
 from workbench.errors import UsageError
 from workbench.run import params as contracts
+from workbench.run.runs import NAME
 from workbench.run.variables import declared_contract, parameter_values
 
 _EDITS = "_form_edits"  # in the notebook's own variables: {name: (default, value)}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _WRAP = {"flex_flow": "row wrap"}
 _RED = "var(--jp-error-color0, #b3261e)"
 
@@ -227,7 +226,7 @@ def _saving(read: Callable[[], dict[str, Any]]) -> list[Any]:
     def save(_: Any) -> None:
         name = field.value.strip().removesuffix(".yaml")
         path = context.project_root() / "params" / f"{name}.yaml"
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             answer.value = escape(f"got {name!r}, expected a name of letters, digits, '.', '_' or '-'")
         elif path.exists() and asked != [path]:
             asked[:] = [path]

@@ -67,11 +67,12 @@ def curves_png(curves: Curves, title: str) -> bytes | None:
     made.suptitle(textwrap.fill(title, 48 * min(len(names), 3)), fontsize="medium", x=0.01, ha="left")
     best = best_epoch(curves)
     for panel, name in zip(axes, names, strict=True):
-        for key, label, style in ((name, "training", "-"), (f"val_{name}", "validation", "--")):
+        lines = ((name, "training", "-"), (f"val_{name}", "validation", "--"))
+        for (key, label, style), color in zip(lines, COLORS, strict=True):
             values = floats(curves.get(key, ()))
             if values:
                 marker = "o" if len(values) == 1 else None
-                panel.plot(range(1, len(values) + 1), values, style, label=label, marker=marker, color=_color(style))
+                panel.plot(range(1, len(values) + 1), values, style, label=label, marker=marker, color=color)
         if best:
             panel.axvline(best[0], color="#999999", linewidth=0.8, linestyle=":", label=f"best epoch, {best[0]}")
         panel.set(title=name, xlabel="epoch")
@@ -112,7 +113,3 @@ def overlay_png(
 def floats(values: Sequence[float | None]) -> list[float]:
     """The values with NaN for None, which Matplotlib leaves out."""
     return [float("nan") if value is None else float(value) for value in values]
-
-
-def _color(style: str) -> str:
-    return COLORS[0] if style == "-" else COLORS[1]

@@ -39,7 +39,7 @@ from workbench.run.secret import secrets_of
 from workbench.run.variables import declared_contract, parameter_values
 
 _INTERACTIVE = "interactive"  # the command of a run that no launcher started
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RESERVE = ".reserve"  # a few blocks that close_run gives back, so that a run on a full disk can be closed
 _PACKAGES = ("workbench", "tensorflow", "keras", "numpy", "papermill", "ipykernel")
 
@@ -162,7 +162,7 @@ def create_run(
     `notebook` is its source, `sha256` of what was read from that; `mask` keeps secrets out of what is recorded. Raises
     UsageError if it cannot be written.
     """
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise UsageError(
             f"run name {name!r}: expected letters, digits, '.', '_' or '-', starting with a letter or digit"
         )
