@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+WEB := workbench/exports/web
 
 .DEFAULT_GOAL := help
 .PHONY: help install browser run test soak lint lab lock references clean
@@ -21,8 +22,13 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/workbench kernel install
 	@touch $@
 
-browser:         ## install the Chromium that the tests use; Debian or Ubuntu, as root
+browser: $(WEB)/node_modules/.package-lock.json ## install what proves exports for browsers, and runs the tests of pages
 	command -v chromium >/dev/null || (apt-get update --quiet=2 && apt-get install --quiet=2 --yes chromium)
+
+# Chromium and Node come from the system: here by Debian's or Ubuntu's packages, as root.
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	command -v npm >/dev/null || (apt-get update --quiet=2 && apt-get install --quiet=2 --yes npm)
+	npm ci --prefix $(WEB) --ignore-scripts --no-audit --no-fund
 
 run: $(INSTALLED) ## train, export and verify the digits notebook with its large parameters
 	$(BIN)/workbench run notebooks/digits.ipynb -f params/digits.yaml
@@ -50,5 +56,5 @@ references: $(INSTALLED) ## run the notebooks and store the outputs that the tes
 
 clean:           ## remove .venv and caches; outputs/ stays
 	[ ! -x $(BIN)/workbench ] || $(BIN)/workbench kernel stop
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv $(WEB)/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find workbench tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
