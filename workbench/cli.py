@@ -6,7 +6,6 @@ SIGHUP.
 
 import json
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import click
 
 from workbench.errors import GateError, NotebookError, UsageError
+from workbench.terminal import Progress, span, summary, table
 
 _NOTEBOOK = click.argument("notebook", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -48,9 +48,9 @@ def params(notebook: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    _table(
+    table(
         ["parameter", "type", "default", "range", "help"],
-        [[r["name"], r["type"], repr(r["default"]), _range(r), r["help"]] for r in rows],
+        [[r["name"], r["type"], repr(r["default"]), span(r), r["help"]] for r in rows],
     )
 
 
@@ -79,7 +79,7 @@ def run(
 
     given: dict[str, Any] = contracts.load_file(file) if file else {}
     given |= {name: contracts.Text(value) for name, value in parameter}
-    progress = _Progress()
+    progress = Progress()
     command = shlex.join(["workbench", *sys.argv[1:]])
     try:
         done = run_notebook(notebook, given, progress, command, timeout, cell_timeout, cold)
@@ -89,7 +89,7 @@ def run(
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
     finally:
         progress.close()
-    _summary(done)
+    summary(done)
 
 
 @cli.command()
@@ -124,7 +124,7 @@ def runs(
     if as_json:
         print(json.dumps([{"id": r.id, "path": str(r.path), **record} for r, record in found], indent=2))
     else:
-        _table(
+        table(
             ["run", "status", "started (UTC)", "seconds", "metrics"],
             [
                 [
@@ -239,6 +239,28 @@ def verify(run: str, as_json: bool) -> None:
         print(f"{name} verified: {describe(figures)}")
 
 
+@cli.command()
+@click.argument("run", required=False)
+@click.option("--format", "formats", multiple=True, metavar="F[=TOLERANCE]", help="A format; may be given again.")
+def export(run: str | None, formats: tuple[str, ...]) -> None:
+    """Add formats to what RUN exported, each proven in its own runtime; without RUN, list the formats.
+
+    Each is made from the run's SavedModel and must answer the recorded sample as the model did. TOLERANCE is the
+    largest difference that passes, as a share of the output's largest value.
+    """
+    from workbench.exports.formats import FORMATS, parse
+
+    if not (run and formats):
+        rows = [[name, format.target, f"{format.tolerance:g}"] for name, format in FORMATS.items()]
+        table(["format", "where it runs", "tolerance"], rows)
+        return
+    from workbench.exports.convert import add_formats
+    from workbench.run.runs import find_run
+
+    wanted = parse(formats)
+    add_formats(find_run(run), wanted)
+
+
 def _zygotes(found: list[dict[str, Any]], as_json: bool, what: str) -> None:
     if as_json:
         print(json.dumps(found, indent=2))
@@ -247,75 +269,3 @@ def _zygotes(found: list[dict[str, Any]], as_json: bool, what: str) -> None:
         print(f"process {zygote['pid']}{what}; {zygote.get('megabytes', '?')} MB; its kernels: {kernels}")
     if not (found or as_json):
         print("none; the next kernel starts one")
-
-
-class _Progress:
-    """The notebook's progress: a moving line on a terminal, plain lines elsewhere; what cells print goes above."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self.console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-        self.status = self.console.status("starting the kernel")
-        self.heading = ""
-        self.partial = ""
-        if self.console.is_terminal:
-            self.status.start()
-
-    def cell(self, number: int, total: int, heading: str) -> None:
-        if self.console.is_terminal:
-            self.status.update(f"cell {number}/{total}  {heading}")
-        elif heading != self.heading:
-            self.console.print(f"[cell {number}/{total}] {heading}")
-        self.heading = heading
-
-    def write(self, text: str) -> None:
-        *lines, self.partial = (self.partial + text).split("\n")
-        for line in lines:
-            self.console.print("  " + line)
-
-    def flush(self) -> None:
-        """Nothing is held back but a line that has not ended."""
-
-    def close(self) -> None:
-        if self.partial:
-            self.write("\n")
-        self.status.stop()
-
-
-def _summary(run: Any) -> None:
-    """What a person wants to know of a run that has just completed."""
-    from workbench.exports.verify import describe
-    from workbench.run.runs import format_metrics, read_record
-
-    record = read_record(run)
-    where = run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path
-    print(f"\n{record['status']} in {record['timings']['total']:.0f} s")
-    print(f"  metrics   {format_metrics(record['metrics'])}")
-    print(f"  notebook  {where / 'notebook.ipynb'}")
-    here = "" if shutil.which("workbench") else f"{Path(sys.argv[0]).parent}/"  # the environment is not activated
-    steps = [f"workbench runs {run.name}", f"tensorboard --logdir {where.parent}"]
-    report = run.path / "verify.json"
-    if report.exists():
-        steps.insert(1, f"workbench verify {run.name}")
-        for name, figures in json.loads(report.read_text(encoding="utf-8")).items():
-            print(f"  artefact  {where / record['artefacts'][name]['path']}")
-            print(f"            verified: {describe(figures)}")
-    print("next: " + " | ".join(here + step for step in steps))
-
-
-def _range(row: dict[str, Any]) -> str:
-    return "" if row["low"] is None else f"{row['low']}..{row['high']}" + (" log" if row["log"] else "")
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console.width = 400  # a pipe has no width: lines stay whole there
-    console.print(table)

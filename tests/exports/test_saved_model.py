@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import keras
 import numpy as np
 import pandas as pd
@@ -5,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from workbench.errors import UsageError
-from workbench.exports.saved_model import input_specs, named_inputs, named_outputs
+from workbench.exports.saved_model import input_specs, named_inputs, named_outputs, write
+from workbench.run import warm
 
 X = np.zeros((5, 3), "float32")
 
@@ -65,6 +68,8 @@ def test_a_sample_gets_the_rank_and_type_of_the_inputs() -> None:
         "age": ((2, 1), "f"),
         "sex": ((2, 1), "U"),
     }
+    tensors = {"sex": tf.constant([["f"], ["ü"]]), "age": tf.constant([[1.0], [2.0]])}
+    assert named_inputs(model, tensors)["sex"].tolist() == [["f"], ["ü"]]
 
 
 @pytest.mark.parametrize(
@@ -79,3 +84,21 @@ def test_a_sample_gets_the_rank_and_type_of_the_inputs() -> None:
 def test_a_sample_that_is_not_the_models_input_is_refused(sample: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         named_inputs(functional(("a",), ("b",)), sample)
+
+
+def test_tensorflows_own_tools_open_it_and_its_warmup_requests(tmp_path: Path) -> None:
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    write(functional(("image",), ("score",)), X, tmp_path, "digits")
+    shown = warm.run_module("tensorflow.python.tools.saved_model_cli", "show", "--dir", str(tmp_path), "--all")
+    assert shown.returncode == 0, shown.stderr
+    assert "signature_def['serving_default']" in shown.stdout
+    assert "inputs['image'] tensor_info:\n        dtype: DT_FLOAT\n        shape: (-1, 3)" in shown.stdout
+    assert "outputs['score'] tensor_info:\n        dtype: DT_FLOAT\n        shape: (-1, 2)" in shown.stdout
+
+    requests = [
+        prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        for record in tf.data.TFRecordDataset(str(tmp_path / "assets.extra" / "tf_serving_warmup_requests"))
+    ]
+    assert [request.model_spec.name for request in requests] == ["digits", "digits"]
+    assert [tf.make_ndarray(request.inputs["image"]).shape for request in requests] == [(1, 3), (5, 3)]

@@ -15,7 +15,7 @@ from workbench.run.runs import Run
 def test_verify_proves_again_and_sees_a_changed_or_missing_artefact(run: Run) -> None:
     with pytest.raises(UsageError, match="has no exported artefact"):
         verify(run)
-    sample = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+    sample = np.random.default_rng(0).normal(size=(200, 3)).astype("float32")
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     first = export(run, model, sample, labels=["a", "b"])
     again = verify(run)

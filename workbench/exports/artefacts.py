@@ -1,24 +1,26 @@
 """From a trained model to artefacts that are proven, or not there.
 
     wb.export(run, model, sample=x_test[:256], labels=class_names)
+    wb.export(run, model, sample=x_test[:256], formats=["saved_model", "litert", "tfjs"])
     wb.verify(run)                                   # later: the same proof again
 
 Everything is written beside its place and moved there when it has passed.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+import shutil
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from workbench import files
-from workbench.errors import GateError, UsageError
-from workbench.exports import saved_model
-from workbench.exports.verify import FORMATS, describe, verify_saved_model
-from workbench.run.runs import Run, update_record
+from workbench.exports import core, saved_model
+from workbench.exports import sample as samples
+from workbench.exports.convert import add_formats, record_artefact, record_figures
+from workbench.exports.formats import FORMATS, tolerances
+from workbench.exports.verify import FOLDER, REPORT, SAMPLE, prove, refuse_missing
+from workbench.run.runs import Run, read_record, update_record
 from workbench.train.track import weights_sha256
 
 
@@ -26,43 +28,49 @@ def export(
     run: Run,
     model: keras.Model,
     sample: Any,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] | Mapping[str, float | None] = ("saved_model",),
     labels: Sequence[str] | None = None,
-    tolerance: float = 1e-5,
+    targets: Any = None,
+    calibration: Any = None,
 ) -> dict[str, Any]:
     """Save `model` in the run and export it to `formats`, each verified. Returns verify.json: the figures by format.
 
-    sample: rows of the model's input, structured as for `model.predict`, that the artefact must answer as `predict`
-      does. A few hundred from the test data are a good sample.
+    sample: 200 rows or more of the model's input, structured as for `model.predict`, that each artefact must answer as
+      `predict` does.
+    formats: names, or names with the largest difference from `predict` that passes, as a share of the output's largest
+      value (None: the format's own). All are made from the SavedModel, which is always exported.
     labels: the classes in the order of the output's last axis.
-    tolerance: the largest difference from `predict`, absolute plus relative.
+    targets: what is right for the sample, an array or a dict by output name; an artefact that is worse is refused.
+    calibration: 200 rows or more of training data, structured as `sample`, that show the formats which compute in
+      integers how large numbers get; the sample itself if it is not given.
 
-    Raises GateError, with what differed by how much, for an artefact that fails; nothing of it is kept. Raises
-    UsageError for an unknown format or a sample that is not the model's input.
+    Raises GateError, with what differed by how much, for artefacts that fail; nothing of them is kept, and the other
+    formats are. Raises UsageError for an unknown format, a missing library, or a sample that is not the model's input.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats:
-        raise UsageError(f"export: got the formats {list(formats)}; expected some of {', '.join(FORMATS)}")
-    folder = run.path / "export"
-    folder.mkdir(exist_ok=True)
-    arrays = _answers(model, sample)  # builds the model too, if nothing has yet
+    wanted = {"saved_model": FORMATS["saved_model"].tolerance} | tolerances(formats, "export")
+    refuse_missing(wanted)
+    arrays = samples.record(model, sample, labels, targets, calibration)  # builds the model too, if nothing has yet
     _save_model(run, model)
-    _refuse_nan(arrays)
+    samples.refuse_empty(arrays)
 
-    target, sample_file, sample_staging = folder / "saved_model", folder / "sample.npz", folder / ".incoming-sample.npz"
+    folder = run.path / FOLDER
+    folder.mkdir(exist_ok=True)
+    staging = folder / f".incoming-{SAMPLE}"
     try:
-        np.savez_compressed(sample_staging, allow_pickle=False, **arrays)
-        with files.staged(target) as staging:
-            saved_model.write(model, sample, staging, run.name, labels)
-            figures = verify_saved_model(staging, sample_staging, tolerance)
-        files.replace(sample_staging, sample_file)
+        np.savez_compressed(staging, allow_pickle=False, **arrays)
+        with files.staged(folder / "saved_model") as saved:
+            saved_model.write(model, sample, saved, run.name, labels)
+            figures = prove("saved_model", saved, staging, wanted.pop("saved_model"))
+        files.replace(staging, folder / SAMPLE)
     finally:
-        sample_staging.unlink(missing_ok=True)
-    _record_artefact(run, "sample", sample_file)
-    _record_artefact(run, "saved_model", target)
-    files.write_json(run.path / "verify.json", {"saved_model": figures})
-    print("saved_model verified: " + describe(figures))
-    return {"saved_model": figures}
+        staging.unlink(missing_ok=True)
+    _forget_others(run)
+    record_artefact(run, "sample", folder / SAMPLE)
+    record_artefact(run, "saved_model", folder / "saved_model")
+    record_figures(run, "saved_model", figures)
+    if core.needs_core(model):
+        _write_core(run, model)
+    return {"saved_model": figures, **(add_formats(run, wanted) if wanted else {})}
 
 
 def _save_model(run: Run, model: keras.Model) -> None:
@@ -70,32 +78,24 @@ def _save_model(run: Run, model: keras.Model) -> None:
     model.save(staging)
     files.replace(staging, target)
     update_record(run, weights_sha256=weights_sha256(model))
-    _record_artefact(run, "keras", target)
+    record_artefact(run, "keras", target)
 
 
-def _answers(model: keras.Model, sample: Any) -> dict[str, np.ndarray]:
-    """The sample and what `predict` makes of it, as `inputs/<name>` and `outputs/<name>`."""
-    inputs = saved_model.named_inputs(model, sample)
-    rows = tf.data.Dataset.from_tensor_slices((saved_model.arrange(inputs, sample),)).batch(32)
-    outputs = saved_model.named_outputs(model, model.predict(rows, verbose=0))
-    arrays = {f"inputs/{name}": array for name, array in inputs.items()}
-    return {**arrays, **{f"outputs/{name}": _text(np.asarray(array)) for name, array in outputs.items()}}
+def _forget_others(run: Run) -> None:
+    """Remove what was made from an earlier SavedModel of this run."""
+    record = read_record(run)
+    for name in [name for name in record["artefacts"] if name in FORMATS or name == "core"]:
+        if name != "saved_model":
+            shutil.rmtree(run.path / record["artefacts"].pop(name)["path"], ignore_errors=True)
+    files.write_json(run.path / "run.json", record)
+    files.write_json(run.path / REPORT, {})
 
 
-def _refuse_nan(arrays: dict[str, np.ndarray]) -> None:
-    for name, array in arrays.items():
-        if name.startswith("outputs/") and array.dtype.kind == "f" and not np.isfinite(array).all():
-            bad = int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())
-            raise GateError(f"export: predict gives NaN or infinity for {bad} of {len(array)} samples")
-
-
-def _text(array: np.ndarray) -> np.ndarray:
-    """Arrays of bytes objects as arrays of text, which .npz holds without pickling."""
-    if array.dtype.kind != "O":
-        return array
-    return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in array.ravel()]).reshape(array.shape)
-
-
-def _record_artefact(run: Run, name: str, path: Path) -> None:
-    facts = {"path": path.relative_to(run.path).as_posix(), "sha256": files.sha256(path), "bytes": files.size(path)}
-    update_record(run, artefacts={name: facts})
+def _write_core(run: Run, model: keras.Model) -> None:
+    target = run.path / FOLDER / "core"
+    try:
+        with files.staged(target) as staging:
+            core.write(model, staging)
+        record_artefact(run, "core", target)
+    except core.NoCoreError as reason:
+        print(f"no part of it for targets without text or half precision: {reason}")

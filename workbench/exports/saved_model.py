@@ -10,7 +10,7 @@ the graph, because a wrong rank can otherwise abort the whole process inside a k
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from workbench import files
 from workbench.errors import UsageError
+from workbench.exports.runtime import as_text
 
 SIGNATURE = "serving_default"
 
@@ -32,22 +33,34 @@ def write(model: keras.Model, sample: Any, folder: Path, name: str, labels: Sequ
       that TensorFlow Serving replays when it loads the model under the name `name`.
     labels: the classes in the order of the output's last axis, kept in assets.extra/labels.json.
     """
-    specs = input_specs(model, sample)
+    write_signature(
+        folder,
+        model,
+        lambda tensors: named_outputs(model, model(arrange(tensors, sample), training=False)),
+        input_specs(model, sample),
+    )
+    extra = folder / "assets.extra"
+    extra.mkdir()
+    if labels is not None:
+        files.write_json(extra / "labels.json", [str(label) for label in labels])
+    _write_warmup(extra / "tf_serving_warmup_requests", name, named_inputs(model, sample))
+
+
+def write_signature(
+    folder: Path, model: keras.Model, call: Callable[[dict[str, Any]], dict[str, Any]], specs: dict[str, tf.TensorSpec]
+) -> None:
+    """Write a SavedModel into `folder` that holds the weights of `model` and answers `call`, a function of tensors of
+    just these `specs`, by name.
+    """
 
     def serve(tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        checked = {key: tf.ensure_shape(tensor, specs[key].shape) for key, tensor in tensors.items()}
-        return named_outputs(model, model(arrange(checked, sample), training=False))
+        return call({key: tf.ensure_shape(tensor, specs[key].shape) for key, tensor in tensors.items()})
 
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(SIGNATURE, serve, input_signature=[specs])
     with _quiet(tf.get_logger()):  # it tells the name of the staging folder
         archive.write_out(str(folder), verbose=False)
-    extra = folder / "assets.extra"
-    extra.mkdir()
-    if labels is not None:
-        files.write_json(extra / "labels.json", [str(label) for label in labels])
-    _write_warmup(extra / "tf_serving_warmup_requests", name, named_inputs(model, sample))
 
 
 def input_specs(model: keras.Model, sample: Any) -> dict[str, tf.TensorSpec]:
@@ -74,7 +87,7 @@ def named_inputs(model: keras.Model, sample: Any) -> dict[str, np.ndarray]:
             array = array[..., np.newaxis]  # a column of n numbers for an input of shape (n, 1), as Keras does
         if not spec.shape.is_compatible_with(array.shape) or len(array) == 0:
             raise UsageError(f"sample: {name} has shape {array.shape}; expected {tuple(spec.shape)}, one row at least")
-        arrays[name] = array.astype(str) if spec.dtype == tf.string else array.astype(spec.dtype.as_numpy_dtype)
+        arrays[name] = as_text(array) if spec.dtype == tf.string else array.astype(spec.dtype.as_numpy_dtype)
     return arrays
 
 
