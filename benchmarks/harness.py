@@ -46,7 +46,8 @@ def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> di
 
 
 def table(title: str, rows: Iterable[tuple[str, float, float]]) -> None:
-    """Print name, seconds and ratio."""
+    """Print name, seconds (microseconds where they are few) and ratio."""
     print(f"\n{title}")
     for name, seconds, ratio in rows:
-        print(f"  {name:<44} {seconds:8.3f} s   {ratio:6.2f}")
+        duration = f"{seconds:8.3f} s " if seconds >= 0.1 else f"{1e6 * seconds:8.0f} us"
+        print(f"  {name:<44} {duration}  {ratio:6.2f}")
