@@ -8,8 +8,6 @@ The sample holds `inputs/<name>`, what `model.predict` made of them as `outputs/
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +17,7 @@ import numpy as np
 
 from workbench.exports import parity, preprocessing
 from workbench.exports.formats import FORMATS
-from workbench.exports.runtime import Arrays, RefusedError, Runtime
+from workbench.exports.runtime import Arrays, RefusedError, Runtime, load, part, tell
 
 _LATENCY_BATCHES = (1, 256)
 
@@ -88,11 +86,6 @@ def _open(name: str, folder: Path) -> tuple[Callable[[str, Path], dict[str, Any]
     from workbench.exports import bundle
 
     return bundle.inspect, browser.open_litert_js(folder)
-
-
-def part(sample: Arrays, kind: str) -> Arrays:
-    """The sample's arrays of one kind, by name."""
-    return {key.removeprefix(f"{kind}/"): array for key, array in sample.items() if key.startswith(f"{kind}/")}
 
 
 def _rows(arrays: Arrays) -> int:
@@ -218,14 +211,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("sample", type=Path)
     parser.add_argument("tolerance", type=float)
-    arguments = parser.parse_args()
-    with np.load(arguments.sample) as arrays:
-        sample = dict(arrays)
-    try:
-        print(json.dumps(check(arguments.format, arguments.folder, sample, arguments.tolerance)))
-    except RefusedError as reason:
-        print(json.dumps({"refused": str(reason)}))
-        sys.exit(1)
+    given = parser.parse_args()
+    tell(lambda: check(given.format, given.folder, load(given.sample), given.tolerance))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
-"""What every runtime looks like to the checks: names, shapes, a call and its duration."""
+"""What every runtime looks like to the checks, and what the processes that write and check have in common."""
 
+import json
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +51,26 @@ def clock(call: Callable[[Arrays], Arrays]) -> Callable[[Arrays], float]:
         return median(durations)
 
     return seconds
+
+
+def load(sample: Path) -> Arrays:
+    """The arrays of a sample's file."""
+    with np.load(sample) as arrays:
+        return dict(arrays)
+
+
+def part(sample: Arrays, kind: str) -> Arrays:
+    """The sample's arrays of one kind, by name."""
+    return {key.removeprefix(f"{kind}/"): array for key, array in sample.items() if key.startswith(f"{kind}/")}
+
+
+def tell(work: Callable[[], dict[str, Any]]) -> None:
+    """Print what `work` returns as JSON, for the process that started this one; or {"refused": why}, with code 1."""
+    try:
+        print(json.dumps(work()))
+    except RefusedError as reason:
+        print(json.dumps({"refused": str(reason)}))
+        sys.exit(1)
 
 
 def as_text(array: np.ndarray) -> np.ndarray:

@@ -8,17 +8,13 @@ that the checks use; its `calibration/<name>`, or else its inputs, tell formats 
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from workbench import files
 from workbench.exports import preprocessing
-from workbench.exports.check import part
 from workbench.exports.formats import FORMATS
-from workbench.exports.runtime import Arrays, RefusedError
+from workbench.exports.runtime import Arrays, load, part, tell
 
 _TFJS_WEIGHTS: dict[str, Literal["float32", "float16", "uint8"]] = {
     "tfjs": "float32",
@@ -69,15 +65,13 @@ def main() -> None:
     parser.add_argument("sample", type=Path)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--title", required=True)
-    arguments = parser.parse_args()
-    with np.load(arguments.sample) as arrays:
-        sample = dict(arrays)
-    try:
-        write(arguments.format, arguments.source, arguments.folder, sample, arguments.batch, arguments.title)
-    except RefusedError as reason:
-        print(json.dumps({"refused": str(reason)}))
-        sys.exit(1)
-    print(json.dumps({"written": arguments.format}))
+    given = parser.parse_args()
+
+    def written() -> dict[str, str]:
+        write(given.format, given.source, given.folder, load(given.sample), given.batch, given.title)
+        return {"written": given.format}
+
+    tell(written)
 
 
 if __name__ == "__main__":
