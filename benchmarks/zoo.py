@@ -1,6 +1,6 @@
 """Every model of the tests' zoo in every format: how close, how large, how fast, or why not.
 
-python benchmarks/zoo.py                                  # about eight minutes on two cores
+python benchmarks/zoo.py                                  # about six minutes on two cores
 python benchmarks/zoo.py cnn lstm --format tfjs           # some of it
 
 Each cell is an artefact that answered the sample in its own runtime as the model did, or the sentence with which it was

@@ -250,10 +250,12 @@ def export(run: str | None, formats: tuple[str, ...]) -> None:
     """
     from workbench.exports.formats import FORMATS, parse
 
-    if not (run and formats):
+    if run is None and not formats:
         rows = [[name, format.target, f"{format.tolerance:g}"] for name, format in FORMATS.items()]
         table(["format", "where it runs", "tolerance"], rows)
         return
+    if run is None or not formats:
+        raise UsageError("export: expected a RUN and a --format; `workbench export` alone lists the formats")
     from workbench.exports.convert import add_formats
     from workbench.run.runs import find_run
 

@@ -64,7 +64,7 @@ def test_a_good_artefact_passes_with_its_figures(good: tuple[Path, dict[str, np.
     assert figures["inputs"] == {"image": [[None, 6, 6, 1], "float32"]}
     assert figures["outputs"] == {"probabilities": [[None, 3], "float32"]}
     assert (figures["top1_agreement"], figures["batch"]) == (1.0, None)
-    assert 0 < figures["latency_ms"]["1"] < figures["latency_ms"]["256"]
+    assert figures["latency_ms"].keys() == {"1", "256"}
 
 
 def test_other_weights_are_seen(artefact: tuple[Path, dict[str, np.ndarray]]) -> None:

@@ -149,3 +149,12 @@ def test_the_command_adds_formats_and_lists_them(run: Run, workbench: Callable[.
     refused = workbench("export", "test", "--format", "litert_dynamic_int8", cwd=project)
     assert (refused.returncode, refused.stderr.count("\n")) == (3, 1)
     assert workbench("export", "test", "--format", "tflite", cwd=project).returncode == 2
+    assert "expected a RUN and a --format" in workbench("export", "test", cwd=project).stderr
+
+
+def test_five_hundred_rows_of_the_calibration_are_enough(run: Run) -> None:
+    rows = np.random.default_rng(1).normal(size=(3000, 6)).astype("float32")
+    export(run, dense(), X, formats=["litert_int8"], calibration=rows)
+    with np.load(run.path / "export" / "sample.npz") as arrays:
+        assert np.array_equal(arrays["calibration/x"][[0, -1]], rows[[0, -1]])
+        assert len(arrays["calibration/x"]) == 500

@@ -42,7 +42,7 @@ def export(
     labels: the classes in the order of the output's last axis.
     targets: what is right for the sample, an array or a dict by output name; an artefact that is worse is refused.
     calibration: 200 rows or more of training data, structured as `sample`, that show the formats which compute in
-      integers how large numbers get; the sample itself if it is not given.
+      integers how large numbers get (500 of them do); the sample itself if it is not given.
 
     Raises GateError, with what differed by how much, for artefacts that fail; nothing of them is kept, and the other
     formats are. Raises UsageError for an unknown format, a missing library, or a sample that is not the model's input.

@@ -20,6 +20,8 @@ from workbench.exports.runtime import Arrays, as_text
 
 MIN_ROWS = 200  # with which the largest difference, and the ranges that int8 needs, settle
 
+CALIBRATION_ROWS = 500  # of those that are given; more take longer and change nothing
+
 
 def record(model: keras.Model, sample: Any, labels: Sequence[str] | None, targets: Any, calibration: Any) -> Arrays:
     """The sample's arrays, each with as many rows. The parameters are those of `export`.
@@ -38,7 +40,9 @@ def record(model: keras.Model, sample: Any, labels: Sequence[str] | None, target
     if calibration is not None:
         ranges = saved_model.named_inputs(model, calibration)
         _refuse_few("calibration", ranges)
-        arrays |= {f"calibration/{name}": array for name, array in ranges.items()}
+        rows = len(next(iter(ranges.values())))
+        spread = np.linspace(0, rows - 1, min(rows, CALIBRATION_ROWS)).astype(int)
+        arrays |= {f"calibration/{name}": array[spread] for name, array in ranges.items()}
     if labels is not None:
         arrays["labels"] = _labels(labels, outputs)
     return arrays
