@@ -107,10 +107,11 @@ def _death(process: subprocess.CompletedProcess[str]) -> str:
 
 
 def describe(figures: Mapping[str, Any]) -> str:
-    """The parity figures in one line."""
+    """The parity figures in one line, with the runtime that they were measured in."""
     agreement = figures["top1_agreement"]
     parts = [
         f"max difference {figures['max_abs_difference']:.2g} from predict on {figures['samples']} samples",
+        f"in {figures['runtime']}",
         *([] if agreement in (None, 1) else [f"first choice equal on {agreement:.1%}"]),
         f"batches of {', '.join(str(size) for size in figures['batch_sizes'])}",
         f"{figures['wrong_inputs_refused']} wrong inputs refused",
