@@ -81,3 +81,17 @@ def test_a_subclassed_model_cannot_be_taken_apart(tmp_path: Path) -> None:
     assert core.needs_core(model)
     with pytest.raises(core.NoCoreError, match="a functional or sequential model's can"):
         core.write(model, tmp_path)
+
+
+def test_a_layer_without_a_configuration_keeps_its_model_out(tmp_path: Path) -> None:
+    class Scale(layers.Layer):
+        def __init__(self, factor: float) -> None:
+            super().__init__(dtype="mixed_float16")
+            self.factor = factor
+
+        def call(self, x: tf.Tensor) -> tf.Tensor:
+            return x * self.factor
+
+    model = keras.Sequential([keras.Input((2,)), Scale(2.0)])
+    with pytest.raises(core.NoCoreError, match="its layers cannot be made anew in float32"):
+        core.write(model, tmp_path)

@@ -19,6 +19,7 @@ from workbench.exports.preprocessing import Step
 
 FILE = "core.json"
 _TABLES = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization)
+_TOLD = ("output_mode", "num_oov_indices", "invert", "ragged", "ngrams", "split", "standardize")
 
 
 class NoCoreError(Exception):
@@ -76,8 +77,11 @@ def _in_float32(model: keras.Model) -> keras.Model:
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
 
-    twin = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    twin.set_weights(model.get_weights())
+    try:
+        twin = keras.models.clone_model(model, clone_function=clone, recursive=True)
+        twin.set_weights(model.get_weights())
+    except Exception as error:  # whatever a layer of the user's own raises when it is made from its configuration
+        raise NoCoreError(f"its layers cannot be made anew in float32: {error}") from error
     if _precision(twin):
         raise NoCoreError("a layer inside another one computes in half precision; build it in float32")
     return twin
@@ -118,7 +122,8 @@ def _describe(layer: keras.layers.Layer) -> Step:
     known = known and not config.get("invert") and not config.get("ragged") and config.get("ngrams") is None
     known = known and config.get("split", "whitespace") in ("whitespace", "character")
     if not known or callable(config.get("standardize")):
-        raise NoCoreError(f"{layer.name} ({type(layer).__name__}) does what preprocessing.json cannot tell: {config}")
+        shown = {key: value for key, value in config.items() if key in _TOLD}
+        raise NoCoreError(f"{layer.name} ({type(layer).__name__}) does what preprocessing.json cannot tell: {shown}")
     step: Step = {
         "layer": type(layer).__name__,
         "vocabulary": vocabulary,
