@@ -76,6 +76,18 @@ def test_other_weights_are_seen(artefact: tuple[Path, dict[str, np.ndarray]]) ->
     assert check(folder, sample, tolerance=1e-3)["verified"]
 
 
+def test_the_largest_difference_is_that_of_all_outputs(tmp_path: Path) -> None:
+    image = keras.Input((6, 6, 1), name="image")
+    small = keras.layers.Flatten(name="small")(image)
+    model = keras.Model(image, [small, keras.layers.Rescaling(1000, name="large")(small)])
+    saved_model.write(model, X, tmp_path, "test")
+    flat = X.reshape(40, 36)
+    sample = {"inputs/image": X, "outputs/small": flat * 1.001, "outputs/large": flat * 1000 * 1.0001}
+    figures = check(tmp_path, sample, tolerance=1e-2)
+    assert figures["max_abs_difference"] == pytest.approx(0.1 * abs(flat).max(), rel=0.01)  # of the large one
+    assert figures["max_rel_difference"] == pytest.approx(1e-3, rel=0.01)  # of the small one
+
+
 def test_another_signature_is_seen(artefact: tuple[Path, dict[str, np.ndarray]]) -> None:
     folder, sample = artefact
     sample["inputs/picture"] = sample.pop("inputs/image")
