@@ -1,4 +1,4 @@
-"""One small convolutional network, answered by everything that could: seconds a call, and rows a second.
+"""One small convolutional network, answered by everything that could: seconds a call.
 
 python benchmarks/inference.py          # about two minutes on two cores
 

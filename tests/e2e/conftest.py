@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+from workbench.exports.runtimes.browser import FLAGS, executable
+
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "e2e"
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 
 
 @dataclass
@@ -127,14 +128,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    path = shutil.which("chromium")
+    path = executable()
     if not path:
         pytest.skip("needs Chromium: make browser")
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
 

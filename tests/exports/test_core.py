@@ -28,7 +28,7 @@ def test_the_core_takes_numbers_and_answers_as_the_model_does(tmp_path: Path) ->
     model = looked_up_twice()
     assert core.needs_core(model)
     core.write(model, tmp_path)
-    told = json.loads((tmp_path / core.FILE).read_text())
+    told = json.loads((tmp_path / "core.json").read_text())
     assert {(step["input"], step["output"], step["mode"]) for step in told["preprocessing"]} == {
         ("colour", "colour_code", "one_hot"),
         ("colour", "colour_index", "int"),
@@ -48,7 +48,7 @@ def test_a_model_of_half_precision_computes_in_float32(tmp_path: Path) -> None:
     inner = keras.Sequential([keras.Input((8,)), layers.Dense(8, dtype="mixed_bfloat16")])
     model = keras.Sequential([keras.Input((8,), name="x"), inner, layers.Dense(2, name="score", dtype="mixed_float16")])
     core.write(model, tmp_path)
-    assert json.loads((tmp_path / core.FILE).read_text()) == {"preprocessing": [], "precision": "bfloat16"}
+    assert json.loads((tmp_path / "core.json").read_text()) == {"preprocessing": [], "precision": "bfloat16"}
     x = RNG.normal(size=(50, 8)).astype("float32")
     (first, bias), (second, other) = inner.layers[-1].get_weights(), model.layers[-1].get_weights()
     with open_saved_model(tmp_path) as runtime:

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
 from workbench.errors import UsageError
+from workbench.exports.runtimes.browser import executable
 from workbench.run.report import write_report
 from workbench.run.runs import Run, close_run, create_run, update_record
 
@@ -312,7 +312,7 @@ READER = """<script>document.title += "!reader!"; addEventListener("load", () =>
 
 def ran(page: str) -> set[str]:
     """The names of the payloads that ran when Chromium opened the page."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    browser = executable()
     if not browser:
         pytest.skip("no Chromium: make browser installs it")
     options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

@@ -47,7 +47,7 @@ def export(
     Raises GateError, with what differed by how much, for artefacts that fail; nothing of them is kept, and the other
     formats are. Raises UsageError for an unknown format, a missing library, or a sample that is not the model's input.
     """
-    wanted = {"saved_model": FORMATS["saved_model"].tolerance} | tolerances(formats, "export")
+    wanted = {"saved_model": FORMATS["saved_model"].tolerance} | tolerances(formats)
     refuse_missing(wanted)
     arrays = samples.record(model, sample, labels, targets, calibration)  # builds the model too, if nothing has yet
     _save_model(run, model)
@@ -84,9 +84,8 @@ def _save_model(run: Run, model: keras.Model) -> None:
 def _forget_others(run: Run) -> None:
     """Remove what was made from an earlier SavedModel of this run."""
     record = read_record(run)
-    for name in [name for name in record["artefacts"] if name in FORMATS or name == "core"]:
-        if name != "saved_model":
-            shutil.rmtree(run.path / record["artefacts"].pop(name)["path"], ignore_errors=True)
+    for name in record["artefacts"].keys() & {*FORMATS, "core"} - {"saved_model"}:
+        shutil.rmtree(run.path / record["artefacts"].pop(name)["path"], ignore_errors=True)
     files.write_json(run.path / "run.json", record)
     files.write_json(run.path / REPORT, {})
 

@@ -18,7 +18,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from workbench import files
-from workbench.exports.runtime import Arrays, RefusedError
+from workbench.exports.runtime import Arrays, RefusedError, read_labels
 from workbench.exports.runtimes.litert import FILE, Signature, caller, quantised, signature
 
 _LARGEST_ARRAY = 4 << 20  # bytes; what has no file system has no more memory either
@@ -73,8 +73,7 @@ def inspect(name: str, folder: Path) -> dict[str, Any]:
     row = {key: np.array(value, kinds[key]) for key, value in sample["inputs"].items()}
     if _lists(caller(folder / FILE)(row)) != sample["outputs"]:
         raise RefusedError("sample.json: not what model.tflite answers")
-    labels = folder / "labels.json"
-    return {"labels": _read(labels) if labels.exists() else None, "bytes": files.size(folder / FILE)}
+    return {"labels": read_labels(folder / "labels.json"), "bytes": files.size(folder / FILE)}
 
 
 def _check_types(name: str, interpreter: Interpreter) -> None:

@@ -6,7 +6,6 @@ They start from the SavedModel that was proven equal to the model and end with t
 neither the notebook nor the code of its layers. This process loads no TensorFlow: the others do.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from workbench import files
 from workbench.errors import GateError, UsageError
 from workbench.exports.formats import FORMATS, tolerances
+from workbench.exports.preprocessing import read_core
 from workbench.exports.verify import (
     FOLDER,
     REPORT,
@@ -52,7 +52,7 @@ def add_formats(run: Run, formats: Sequence[str] | Mapping[str, float | None]) -
     Raises UsageError for an unknown format, a missing library, and a run without a SavedModel. Raises GateError when
     a format is refused, after the others are done: what was refused is removed, what passed is kept.
     """
-    wanted = tolerances(formats, "export")
+    wanted = tolerances(formats)
     refuse_missing(wanted)
     recorded = read_record(run)["artefacts"]
     if "saved_model" not in recorded:
@@ -123,7 +123,7 @@ def _attempts(name: str, folder: Path) -> list[_Attempt]:
 
 
 def _core(folder: Path) -> _Attempt:
-    told = json.loads((folder / "core.json").read_text(encoding="utf-8"))
+    told = read_core(folder)
     precision, notes = told["precision"], []
     if told["preprocessing"]:
         notes.append("takes numbers for text, as preprocessing.json tells")

@@ -15,9 +15,8 @@ import tensorflow as tf
 
 from workbench import files
 from workbench.exports import saved_model
-from workbench.exports.preprocessing import Step
+from workbench.exports.preprocessing import CORE, Step
 
-FILE = "core.json"
 _TABLES = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization)
 _TOLD = ("output_mode", "num_oov_indices", "invert", "ragged", "ngrams", "split", "standardize")
 
@@ -57,7 +56,7 @@ def write(model: keras.Model, folder: Path) -> None:
         lambda arrays: saved_model.named_outputs(model, core([arrays[name] for name in tensors], training=False)),
         specs,
     )
-    files.write_json(folder / FILE, {"preprocessing": steps, "precision": precision})
+    files.write_json(folder / CORE, {"preprocessing": steps, "precision": precision})
 
 
 def _layers(model: keras.Model) -> list[keras.layers.Layer]:

@@ -1,7 +1,7 @@
 """The formats that a model can leave in: what each is for, and how far it may be from the model.
 
     FORMATS["litert_int8"].tolerance        # 0.1
-    tolerances({"litert": 1e-4}, "export")  # checked names, each with its tolerance
+    tolerances({"litert": 1e-4})            # checked names, each with its tolerance
 
 This module is light: what writes a format is in convert.py, what runs it in check.py.
 """
@@ -41,15 +41,15 @@ FORMATS = {
 }
 
 
-def tolerances(formats: Sequence[str] | Mapping[str, float | None], caller: str) -> dict[str, float]:
+def tolerances(formats: Sequence[str] | Mapping[str, float | None]) -> dict[str, float]:
     """The formats, each with the tolerance given for it or its own. Raises UsageError for an unknown name."""
     given = dict(formats) if isinstance(formats, Mapping) else dict.fromkeys(formats)
     unknown = [name for name in given if name not in FORMATS]
     if unknown or not given or isinstance(formats, str):
-        raise UsageError(f"{caller}: got the formats {formats!r}; expected some of {', '.join(FORMATS)}")
+        raise UsageError(f"export: got the formats {formats!r}; expected some of {', '.join(FORMATS)}")
     wrong = {name: value for name, value in given.items() if value is not None and not 0 < value < 1}
     if wrong:
-        raise UsageError(f"{caller}: got the tolerances {wrong}; expected shares of the output, between 0 and 1")
+        raise UsageError(f"export: got the tolerances {wrong}; expected shares of the output, between 0 and 1")
     return {name: FORMATS[name].tolerance if value is None else value for name, value in given.items()}
 
 

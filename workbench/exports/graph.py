@@ -3,12 +3,23 @@
 without_erfc(graph_def)      # Keras' exact GELU, for ONNX and TensorFlow.js
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import tensorflow as tf
+
+
+def bodies(graph: Any) -> Iterator[Any]:
+    """The nodes of the graph, and of each of its functions: the bodies of loops and branches."""
+    yield graph.node
+    for function in graph.library.function:
+        yield function.node_def
 
 
 def without_erfc(graph: tf.compat.v1.GraphDef) -> None:
     """Put 1 - erf(x) in the place of each erfc(x), which neither ONNX nor TensorFlow.js has. In place."""
-    for nodes, inside in [(graph.node, False), *((function.node_def, True) for function in graph.library.function)]:
+    for number, nodes in enumerate(bodies(graph)):
+        inside = number > 0
         for node in [node for node in nodes if node.op == "Erfc"]:
             kind = node.attr["T"]
             one, erf = nodes.add(name=f"{node.name}/one", op="Const"), nodes.add(name=f"{node.name}/erf", op="Erf")

@@ -16,8 +16,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from workbench.exports.runtime import Arrays, RefusedError, by_layer
-from workbench.exports.runtimes.litert import FILE, SIGNATURE
+from workbench.exports.graph import bodies
+from workbench.exports.runtime import SIGNATURE, Arrays, RefusedError, by_layer
+from workbench.exports.runtimes.litert import FILE
 
 _INTEGERS = {"litert_int8": tf.float32, "litert_int8_io": tf.int8, "litert_uint8_io": tf.uint8}
 # What the converter says of an operation: its name in the graph, then what is wrong with `tf.<name>`.
@@ -63,7 +64,7 @@ def _fix_batch(saved_model: Path, folder: Path, batch: int) -> Path:
     signature = loaded.signatures[SIGNATURE]
     frozen = convert_variables_to_constants_v2(signature, lower_control_flow=False)
     graph = frozen.graph.as_graph_def()
-    for nodes in (graph.node, *(function.node_def for function in graph.library.function)):
+    for nodes in bodies(graph):
         _fix_lists(nodes, batch)
     outputs = [tensor.name for tensor in frozen.outputs]
 

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from workbench.exports.graph import without_erfc
-from workbench.exports.runtime import RefusedError, by_layer
+from workbench.exports.runtime import SIGNATURE, RefusedError, by_layer
 from workbench.exports.runtimes.onnx import FILE
 
 OPSET = 17
@@ -32,7 +32,7 @@ def write(saved_model: Path, folder: Path) -> None:
         None,
         None,
         tag="serve",
-        signatures=["serving_default"],
+        signatures=[SIGNATURE],
         return_initialized_tables=True,
         return_tensors_to_rename=True,
     )

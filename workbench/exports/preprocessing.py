@@ -21,6 +21,7 @@ import numpy as np
 from workbench.exports.runtime import Arrays
 
 FILE = "preprocessing.json"
+CORE = "core.json"
 Step = dict[str, Any]
 
 # As in Keras' TextVectorization, whose lower case is that of ASCII alone, as is its white space.
@@ -34,6 +35,13 @@ def read(folder: Path) -> list[Step]:
     path = folder / FILE
     steps: list[Step] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return steps
+
+
+def read_core(folder: Path) -> dict[str, Any]:
+    """What core.json tells of the SavedModel in `folder`: the steps before it, and the precision that the model has."""
+    path = folder / CORE
+    told: dict[str, Any] = {"preprocessing": [], "precision": None}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else told
 
 
 def apply(steps: Sequence[Step], arrays: Arrays) -> Arrays:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+SIGNATURE = "serving_default"  # of every artefact that has signatures
 Arrays = dict[str, np.ndarray]
 Shape = list[int | None]
 
@@ -62,6 +63,12 @@ def load(sample: Path) -> Arrays:
 def part(sample: Arrays, kind: str) -> Arrays:
     """The sample's arrays of one kind, by name."""
     return {key.removeprefix(f"{kind}/"): array for key, array in sample.items() if key.startswith(f"{kind}/")}
+
+
+def read_labels(path: Path) -> list[str] | None:
+    """The classes in a labels.json, None where there is none."""
+    labels: list[str] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return labels
 
 
 def tell(work: Callable[[], dict[str, Any]]) -> None:

@@ -19,7 +19,6 @@ from workbench.exports import saved_model
 from workbench.exports.runtime import Arrays, as_text
 
 MIN_ROWS = 200  # with which the largest difference, and the ranges that int8 needs, settle
-
 CALIBRATION_ROWS = 500  # of those that are given; more take longer and change nothing
 
 

@@ -21,9 +21,7 @@ import tensorflow as tf
 
 from workbench import files
 from workbench.errors import UsageError
-from workbench.exports.runtime import as_text
-
-SIGNATURE = "serving_default"
+from workbench.exports.runtime import SIGNATURE, as_text
 
 
 def write(model: keras.Model, sample: Any, folder: Path, name: str, labels: Sequence[str] | None = None) -> None:

@@ -23,10 +23,10 @@ from tensorflow.python.training.saver import export_meta_graph
 
 from workbench import files
 from workbench.exports import tfjs_graph
-from workbench.exports.runtime import RefusedError
+from workbench.exports.graph import bodies
+from workbench.exports.runtime import SIGNATURE, RefusedError
 from workbench.exports.tfjs_weights import Weights, encode
 
-SIGNATURE = "serving_default"
 SHARD = 4 << 20  # bytes: what browsers cache
 
 _PASSES = ["debug_stripper", "remap", "constfold", "arithmetic", "dependency", "constfold", "remap"]
@@ -51,8 +51,8 @@ def write(saved_model: Path, folder: Path, weights: Weights = "float32", labels:
     graph = _optimised(graph, [tensor.name for tensor in [*frozen.inputs, *frozen.outputs]])
     tfjs_graph.after(graph)
 
-    entries, content = encode(list(tfjs_graph.bodies(graph)), weights)
-    for node in [node for nodes in tfjs_graph.bodies(graph) for node in nodes if node.op == "Const"]:
+    entries, content = encode(list(bodies(graph)), weights)
+    for node in [node for nodes in bodies(graph) for node in nodes if node.op == "Const"]:
         del node.attr["value"]
     model: dict[str, Any] = {
         "format": "graph-model",
@@ -87,7 +87,7 @@ def _optimised(graph: Any, ends: Sequence[str]) -> Any:
 
 
 def _foreign(graph: Any) -> list[str]:
-    return [node.name for nodes in tfjs_graph.bodies(graph) for node in nodes if tfjs_graph.is_foreign(node)]
+    return [node.name for nodes in bodies(graph) for node in nodes if tfjs_graph.is_foreign(node)]
 
 
 def _run_grappler(graph: Any, kept: set[str], passes: Sequence[str]) -> Any:

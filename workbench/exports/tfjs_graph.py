@@ -7,13 +7,13 @@
 Each rewrite says what is missing, or wrong, in TensorFlow.js 4.22.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from workbench.exports.graph import without_erfc
+from workbench.exports.graph import bodies, without_erfc
 from workbench.exports.runtime import RefusedError, by_layer
 
 # Fused operations that TensorFlow.js has, by TensorFlow's name for them, and what it fuses with them.
@@ -26,13 +26,6 @@ FUSED_WITH = {b"BiasAdd", b"Relu", b"Relu6", b"Elu", b"LeakyRelu", b"Sigmoid"}
 
 # JavaScript computes in float32; TensorFlow.js reads the other kinds of float so, but not this one.
 _FLOAT, _BFLOAT16 = tf.float32.as_datatype_enum, tf.bfloat16.as_datatype_enum
-
-
-def bodies(graph: Any) -> Iterator[Any]:
-    """The nodes of the graph, and of each of its functions: the bodies of loops and branches."""
-    yield graph.node
-    for function in graph.library.function:
-        yield function.node_def
 
 
 def refuse(graph: Any) -> None:

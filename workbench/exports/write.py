@@ -7,7 +7,6 @@ that the checks use; its `calibration/<name>`, or else its inputs, tell formats 
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -29,8 +28,7 @@ def write(name: str, source: Path, folder: Path, sample: Arrays, batch: int | No
     batch: the batch size to fix, None to leave it free. title: for people. Raises RefusedError for what the format
     cannot hold.
     """
-    told = source / "core.json"
-    steps = json.loads(told.read_text(encoding="utf-8"))["preprocessing"] if told.exists() else []
+    steps = preprocessing.read_core(source)["preprocessing"]
     inputs = preprocessing.apply(steps, part(sample, "inputs"))
     ranges = part(sample, "calibration")
     calibration = preprocessing.apply(steps, ranges) if ranges else inputs

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from workbench.exports.runtime import Arrays, Runtime, clock
+from workbench.exports.runtime import SIGNATURE, Arrays, Runtime, clock
 
 FILE = "model.tflite"
-SIGNATURE = "serving_default"
 Signature = tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]
 
 

@@ -1,6 +1,5 @@
 """An ONNX file in ONNX Runtime, on the CPU."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument
 
 from workbench import files
-from workbench.exports.runtime import Arrays, RefusedError, Runtime, as_text, clock
+from workbench.exports.runtime import Arrays, RefusedError, Runtime, as_text, clock, read_labels
 
 FILE = "model.onnx"
 
@@ -25,9 +24,8 @@ def inspect(name: str, folder: Path) -> dict[str, Any]:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise RefusedError(f"onnx.checker: {str(error).splitlines()[0]}") from error
-    labels = folder / "labels.json"
     return {
-        "labels": json.loads(labels.read_text(encoding="utf-8")) if labels.exists() else None,
+        "labels": read_labels(folder / "labels.json"),
         "bytes": files.size(folder / FILE),
         "opset": next(opset.version for opset in model.opset_import if opset.domain == ""),
     }

@@ -1,6 +1,5 @@
 """A SavedModel in TensorFlow alone, without Keras, as TensorFlow Serving would run it."""
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from workbench import files
-from workbench.exports.runtime import Arrays, RefusedError, Runtime, as_text, clock
+from workbench.exports.runtime import SIGNATURE, Arrays, RefusedError, Runtime, as_text, clock, read_labels
 
-SIGNATURE = "serving_default"
 _RANDOM = re.compile(r"Random|Multinomial|TruncatedNormal|StandardNormal|StatefulUniform|RngReadAndSkip|RngSkip")
+_WARMUP = Path("assets.extra", "tf_serving_warmup_requests")
 # Operations that leave the graph: to Python, which a server does not have, or to files of the server's machine.
 _DENIED = {
     "PyFunc", "PyFuncStateless", "EagerPyFunc", "WriteFile", "ReadFile", "MatchingFiles", "FixedLengthRecordReaderV2",
@@ -23,7 +22,7 @@ _DENIED = {
 
 
 def inspect(name: str, folder: Path) -> dict[str, Any]:
-    """Its labels, and how many warm-up requests ran. Raises RefusedError for random or denied operations, and where
+    """Its labels, and how many warm-up requests it has. Raises RefusedError for random or denied operations, and where
     the warm-up requests are missing.
     """
     operations = _operations(folder)
@@ -35,19 +34,26 @@ def inspect(name: str, folder: Path) -> dict[str, Any]:
         raise RefusedError(
             f"it holds {', '.join(denied)}, which reach outside the graph; express the layer in TensorFlow"
         )
-    labels = folder / "assets.extra" / "labels.json"
+    warmup = folder / _WARMUP
+    if not warmup.exists():
+        raise RefusedError(f"{warmup.name} is missing; a server would be slow to answer first")
     return {
-        "labels": json.loads(labels.read_text(encoding="utf-8")) if labels.exists() else None,
+        "labels": read_labels(folder / "assets.extra" / "labels.json"),
         "bytes": files.size(folder),
-        "warmup_requests": _replay_warmup(folder),
+        "warmup_requests": len(_warmup_requests(folder)),
     }
 
 
 @contextmanager
 def open_saved_model(folder: Path) -> Iterator[Runtime]:
-    """The SavedModel's one signature. A NumPy array of text is a string tensor."""
+    """The SavedModel's one signature, once it has answered its warm-up requests, if it has such, as a server lets it.
+    A NumPy array of text is a string tensor.
+    """
     loaded = tf.saved_model.load(str(folder))  # held: its variables live as long as it does
     signature = loaded.signatures[SIGNATURE]
+    for request in _warmup_requests(folder):
+        inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+        loaded.signatures[request.model_spec.signature_name](**inputs)
 
     def call(arrays: Arrays) -> Arrays:
         answers = signature(**{name: tf.constant(array) for name, array in arrays.items()})
@@ -82,17 +88,10 @@ def _operations(folder: Path) -> set[str]:
     return {node.op for node in nodes}
 
 
-def _replay_warmup(folder: Path) -> int:
+def _warmup_requests(folder: Path) -> list[Any]:
+    """The PredictRequests that a server replays at load; none without their file."""
     from tensorflow_serving.apis import prediction_log_pb2
 
-    path = folder / "assets.extra" / "tf_serving_warmup_requests"
-    if not path.exists():
-        raise RefusedError(f"{path.name} is missing; a server would be slow to answer first")
-    loaded = tf.saved_model.load(str(folder))
-    count = 0
-    for record in tf.data.TFRecordDataset(str(path)):
-        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
-        signature = loaded.signatures[request.model_spec.signature_name]
-        signature(**{name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()})
-        count += 1
-    return count
+    path = folder / _WARMUP
+    records = tf.data.TFRecordDataset(str(path)) if path.exists() else []
+    return [prediction_log_pb2.PredictionLog.FromString(r.numpy()).predict_log.request for r in records]
