@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from workbench import context
+from workbench.cluster import Cluster
 from workbench.errors import UsageError
 
 
@@ -35,27 +36,12 @@ def test_cluster_reads_tf_config(monkeypatch: pytest.MonkeyPatch) -> None:
     assert context.cluster() is None
     config = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-    assert context.cluster() == context.Cluster(("a:1", "b:2"), 1)
+    assert context.cluster() == Cluster(("a:1", "b:2"), 1)
+    assert not context.is_chief()
 
 
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ("{", "JSONDecodeError"),
-        ("[]", "TypeError"),
-        ('{"cluster": {"worker": ["a:1"]}}', "KeyError 'task'"),
-        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker"}}', "KeyError 'index'"),
-        ('{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}', "index from 0 to 0"),
-        ('{"cluster": {"worker": ["a:1"], "chief": ["b:1"]}, "task": {"type": "chief", "index": 0}}', "type worker"),
-        (
-            '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
-            "parameter servers",
-        ),
-    ],
-)
-def test_half_set_or_unsupported_clusters_are_refused(
-    monkeypatch: pytest.MonkeyPatch, config: str, message: str
-) -> None:
-    monkeypatch.setenv("TF_CONFIG", config)
-    with pytest.raises(UsageError, match=message):
-        context.cluster()
+def test_a_time_to_wait_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert context.peer_seconds() == 120
+    monkeypatch.setenv("WORKBENCH_PEER_SECONDS", "2 min")
+    with pytest.raises(UsageError, match="'2 min'; expected a number of seconds"):
+        context.peer_seconds()

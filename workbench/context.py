@@ -3,17 +3,16 @@
     context.project_root()    # the folder that holds notebooks/, params/ and outputs/
     context.batch_run()       # the run directory that `workbench run` prepared, None in JupyterLab
     context.in_jupyterlab()   # whether widgets have somebody to look at them
-    context.cluster()         # what TF_CONFIG says, checked; None on a single machine
+    context.cluster()         # which worker of how many, as TF_CONFIG or Slurm say; None when this process trains alone
 
 The only module that reads `os.environ`.
 """
 
-import json
 import os
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
+from workbench.cluster import Cluster, cluster_of
 from workbench.errors import UsageError
 
 _BATCH_RUN = "WORKBENCH_RUN"
@@ -67,41 +66,29 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A process' place among others: `workers` addresses ("host:port") and its own `index` in them."""
-
-    workers: tuple[str, ...]
-    index: int
-
-
 def cluster() -> Cluster | None:
-    """What TF_CONFIG says, or None when it is not set.
+    """This process' place among the workers that train together; None when it trains alone.
 
-    Raises UsageError for a TF_CONFIG that is half set or describes a cluster Keras cannot train on.
+    Raises UsageError for an environment that is half set or describes a cluster Keras cannot train on.
     """
-    text = os.environ.get("TF_CONFIG", "").strip()
-    if not text:
-        return None
+    return cluster_of(os.environ)
+
+
+def is_chief() -> bool:
+    """Whether this process writes what all workers have trained together: the first of them, or the only one."""
+    place = cluster()
+    return place is None or place.index == 0
+
+
+def peer_seconds() -> float:
+    """How long a worker waits for the others to come: WORKBENCH_PEER_SECONDS, by default 120."""
+    text = os.environ.get("WORKBENCH_PEER_SECONDS", "120")
     try:
-        config = json.loads(text)
-        roles, task = config["cluster"], config["task"]
-        kind, index = task["type"], int(task["index"])
-        size = len(roles[kind])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"TF_CONFIG is {text!r}: {type(error).__name__} {error}. Expected "
-            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}; '
-            "unset it to train on this machine alone."
-        ) from error
-    if "ps" in roles:
-        raise UsageError(
-            "TF_CONFIG names parameter servers (ps), which Keras 3 does not support. "
-            "Give every process the type worker: they train together, synchronously."
-        )
-    if kind != "worker" or not 0 <= index < size:
-        raise UsageError(
-            f"TF_CONFIG's task is {kind} {index} of a cluster with {size} {kind}s. "
-            f"Expected type worker and an index from 0 to {len(roles.get('worker', [])) - 1}."
-        )
-    return Cluster(tuple(roles["worker"]), index)
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"WORKBENCH_PEER_SECONDS is {text!r}; expected a number of seconds, such as 300") from error
+
+
+def worker_environment(place: Cluster) -> dict[str, str]:
+    """This process' environment plus what tells another its place in the cluster."""
+    return {**os.environ, "TF_CONFIG": place.tf_config()}
