@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from workbench.errors import UsageError
+from workbench.run.resume import refuse_change
 from workbench.run.runs import Run, read_record, update_record
 
 # A ready Dataset is shuffled within a window of this many examples; arrays are shuffled in full.
@@ -119,6 +120,8 @@ def _prefetched(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """`dataset` with a few batches ready. Autotuning's own thread takes more from small steps than it gives."""
     options = tf.data.Options()
     options.autotune.enabled = False
+    # Each of several workers takes its share of every batch, whatever the data is read from.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.prefetch(4).with_options(options)
 
 
@@ -158,9 +161,15 @@ def _flatten(columns: Any, path: str = "") -> list[tuple[str, np.ndarray]]:
 
 
 def _record(run: Run, name: str, facts: dict[str, Any]) -> None:
-    """Note the facts in run.json under `name`, numbered if other data has that name already."""
-    known = read_record(run)["data"]
+    """Note the facts in run.json under `name`, numbered if other data has that name already.
+
+    Raises UsageError when the run has been resumed and its data is not what it was.
+    """
+    record = read_record(run)
+    known = record["data"]
     free = next(
         n for i in range(1, len(known) + 2) if known.get(n := name if i == 1 else f"{name}-{i}") in (None, facts)
     )
     update_record(run, data={free: facts})
+    if record.get("resumed"):
+        refuse_change(run, f"the data {free!r}", record["resumed"]["before"]["data"].get(free, facts), facts)

@@ -7,7 +7,10 @@ interrupt key keeps the same weights, but gives up the run.
 """
 
 import math
+import signal
+import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -24,33 +27,59 @@ class StopRequested(Exception):  # noqa: N818  # not an error
     """Somebody asked training to end."""
 
 
-class StopFile(keras.callbacks.Callback):
-    """Raises StopRequested before the next step, in training or validation, once the run has a STOP file.
+class Requests:
+    """What others ask of a training: STOP by its file, SIGINT and SIGTERM by a signal.
 
+        with requests:
+            requests.pending()      # "", "STOP", "SIGINT" or "SIGTERM"
+
+    A first signal waits until it is asked for, between two steps, where training can be resumed; a second acts at once.
     Keras' own `stop_training` would still validate and log the part of an epoch as if it were one.
     """
 
     def __init__(self, run: Run) -> None:
-        super().__init__()
         self.path = run.path / STOP
         self.looked = 0.0
+        self.signal = ""
+        self.before: dict[signal.Signals, Any] = {}
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def __enter__(self) -> "Requests":
         self.path.unlink(missing_ok=True)  # that of an earlier training
+        self.signal = ""
+        if threading.current_thread() is threading.main_thread():  # Python lets no other set handlers
+            self.before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def __exit__(self, *error: object) -> None:
         self.path.unlink(missing_ok=True)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    def pending(self) -> str:
         now = time.monotonic()
-        if now - self.looked < _POLL_SECONDS:
-            return
-        self.looked = now
-        if self.path.exists():
-            raise StopRequested
+        if not self.signal and now - self.looked >= _POLL_SECONDS:
+            self.looked = now
+            return STOP if self.path.exists() else ""
+        return self.signal
 
-    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.on_train_batch_begin(batch)
+    def _take(self, number: int, frame: Any) -> None:
+        if self.signal:
+            raise_for(signal.Signals(number).name)
+        self.signal = signal.Signals(number).name
+
+
+REQUESTS = ("", STOP, "SIGINT", "SIGTERM")  # from the least to the most pressing
+
+
+def raise_for(request: str) -> None:
+    """End what goes on as `request` asks; "" asks for nothing."""
+    if request == STOP:
+        raise StopRequested
+    if request == "SIGINT":
+        raise KeyboardInterrupt
+    if request == "SIGTERM":
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 class BestWeights(keras.callbacks.Callback):
@@ -67,6 +96,12 @@ class BestWeights(keras.callbacks.Callback):
         if math.isfinite(value) and (self.best is None or value < self.best["value"]):
             self.best = {"epoch": epoch + 1, "name": name, "value": value}
             self.weights = self.model.get_weights()
+
+    def get_state(self) -> dict[str, Any]:
+        return {"best": self.best, "weights": self.weights}
+
+    def set_state(self, values: Mapping[str, Any]) -> None:
+        self.best, self.weights = values["best"], list(values["weights"])
 
     def restore(self) -> None:
         """Give them back to the model. Before the end of the first epoch it keeps what it has."""

@@ -14,9 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from workbench import files
+from workbench import context, files
 from workbench.run.runs import Run
 from workbench.train import data
+from workbench.train.collective import components, differing
 from workbench.train.display import Lines, finite
 
 
@@ -32,8 +33,9 @@ def callbacks(run: Run, histogram_freq: int = 0) -> list[keras.callbacks.Callbac
 
 def recorders(run: Run, histogram_freq: int = 0) -> list[keras.callbacks.Callback]:
     """`callbacks` without the lines on the screen."""
-    board = _TensorBoard(run.path / "tensorboard", histogram_freq=histogram_freq, write_graph=False)
-    return [_DataOrder(run), _StopAtNaN(), _AverageReplicas(), board, _EpochLog(run)]
+    # TensorBoard would show the folder of each worker as a run of its own.
+    board = [_TensorBoard(run.path / "tensorboard", histogram_freq=histogram_freq, write_graph=False)]
+    return [_DataOrder(run), _StopAtNaN(), _AverageReplicas(), *(board if context.is_chief() else ()), _EpochLog(run)]
 
 
 def weights_sha256(model: keras.Model) -> str:
@@ -64,13 +66,11 @@ class _AverageReplicas(keras.callbacks.Callback):
     """
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        strategy = self.model.distribute_strategy
-        if strategy.num_replicas_in_sync == 1:
-            return
-        for variable in self.model.non_trainable_variables:
-            own = [keras.ops.convert_to_numpy(value) for value in strategy.experimental_local_results(variable.value)]
-            if np.issubdtype(own[0].dtype, np.floating):
-                variable.assign(np.mean(own, axis=0))
+        strategy, variables = self.model.distribute_strategy, self.model.non_trainable_variables
+        for index, values in differing(strategy, variables).items():
+            if np.issubdtype(values[0].dtype, np.floating):
+                for component in components(strategy, variables[index]):
+                    component.assign(np.mean(values, axis=0))
 
 
 class _TensorBoard(keras.callbacks.TensorBoard):

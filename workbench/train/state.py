@@ -1,0 +1,126 @@
+"""The state of training on the disk, from which a killed run goes on: two files deep, each named by its own hash.
+
+    writer = Writer(run.path / "state", "0")            # of the first training in the run
+    writer.put({"epoch": 3, "step": 20}, arrays)        # returns at once; a thread writes what is newest
+    writer.close()                                      # waits for it
+
+    found = read(run.path / "state", "0")               # (facts, arrays) of the newest file that is whole, or None
+
+A file is <training>-<sequence>-<sha256>.npz. One whose content is not what its name says is passed over.
+"""
+
+import json
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from workbench import files
+
+_DEEP = 2
+_FACTS = "facts"
+_NAME = re.compile(r"(?P<training>.+)-(?P<sequence>\d{6,})-(?P<digest>[0-9a-f]{64})\.npz")
+
+State = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+
+class Array(Protocol):
+    """What NumPy can take as an array: an immutable tensor, above all, which it costs nothing to keep."""
+
+    def __array__(self, *arguments: Any) -> np.ndarray: ...
+
+
+def write(folder: Path, training: str, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> Path:
+    """Write a state of `training`, whole or not at all, and forget those before the last one."""
+    folder.mkdir(exist_ok=True)
+    known = _states(folder, training)
+    sequence = int(_match(known[0])["sequence"]) + 1 if known else 1
+    staging = folder / f".incoming-{training}.npz"
+    # NumPy has no name for some of TensorFlow's types (bfloat16, float8), but for their bits it does.
+    bits = {name: _bits(np.asarray(array)) for name, array in arrays.items()}
+    np.savez(staging, allow_pickle=False, **{_FACTS: np.array(json.dumps(facts))}, **bits)
+    path = folder / f"{training}-{sequence:06d}-{files.sha256(staging)}.npz"
+    files.replace(staging, path)
+    for old in known[_DEEP - 1 :]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def read(folder: Path, training: str) -> State | None:
+    """The newest whole state of `training`, or None. `as_dtype` gives its arrays their type back."""
+    for path in _states(folder, training):
+        if files.sha256(path) != _match(path)["digest"]:
+            print(f"the state {path.name} is damaged; the one before it is taken")
+            continue
+        with np.load(path, allow_pickle=False) as content:
+            facts = json.loads(str(content[_FACTS]))
+            return facts, {name: content[name] for name in content.files if name != _FACTS}
+    return None
+
+
+def as_dtype(bits: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """An array as it was before it was written."""
+    return bits.view(dtype)
+
+
+class Writer:
+    """Writes states in a thread of its own; one that a newer one has overtaken is not written."""
+
+    def __init__(self, folder: Path, training: str) -> None:
+        self.folder, self.training = folder, training
+        self.waiting: tuple[Mapping[str, Any], Mapping[str, Array]] | None = None
+        self.problem: OSError | None = None
+        self.closing = False
+        self.news = threading.Condition()
+        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.thread.start()
+
+    def put(self, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Let this be the state that is written next."""
+        with self.news:
+            problem, self.problem = self.problem, None
+            self.waiting = (facts, arrays)
+            self.news.notify()
+        if problem:  # training is worth more than the means to resume it
+            print(f"a state could not be written: {problem}; a killed run would go on from an older one", flush=True)
+
+    def close(self) -> None:
+        """Wait until the last state is on the disk. Raises OSError if it could not be written."""
+        with self.news:
+            self.closing = True
+            self.news.notify()
+        self.thread.join()
+        if self.problem:
+            raise self.problem
+
+    def _work(self) -> None:
+        while True:
+            with self.news:
+                self.news.wait_for(lambda: self.waiting or self.closing)
+                if self.waiting is None:
+                    return
+                (facts, arrays), self.waiting = self.waiting, None
+            try:
+                write(self.folder, self.training, facts, arrays)
+                self.problem = None
+            except OSError as error:
+                self.problem = error
+
+
+def _states(folder: Path, training: str) -> list[Path]:
+    """The states of `training`, newest first."""
+    found = [path for path in folder.glob("*.npz") if (m := _NAME.fullmatch(path.name)) and m["training"] == training]
+    return sorted(found, key=lambda path: int(_match(path)["sequence"]), reverse=True)
+
+
+def _match(path: Path) -> re.Match[str]:
+    match = _NAME.fullmatch(path.name)
+    assert match
+    return match
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    return array.view(f"u{array.itemsize}") if array.dtype.kind == "V" else array
