@@ -65,6 +65,9 @@ def params(notebook: Path, as_json: bool) -> None:
 @click.option(
     "--cold", is_flag=True, help="Start the kernel from nothing, without libraries that are imported already."
 )
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, metavar="N", help="Train on N workers of this machine together."
+)
 def run(
     notebook: Path,
     file: Path | None,
@@ -72,24 +75,60 @@ def run(
     timeout: float | None,
     cell_timeout: float | None,
     cold: bool,
+    workers: int,
 ) -> None:
-    """Execute NOTEBOOK as a batch run, recorded under outputs/runs."""
+    """Execute NOTEBOOK as a batch run, recorded under outputs/runs.
+
+    Under TF_CONFIG or `srun` it takes its part as one of several workers.
+    """
     from workbench.run import params as contracts
-    from workbench.run.launch import run_notebook
+    from workbench.run.launch import Limits, create, prepare
 
     given: dict[str, Any] = contracts.load_file(file) if file else {}
     given |= {name: contracts.Text(value) for name, value in parameter}
-    progress = Progress()
-    command = shlex.join(["workbench", *sys.argv[1:]])
+    job = prepare(notebook, given)
+    _execute(job, create(job, shlex.join(["workbench", *sys.argv[1:]]), workers), Limits(timeout, cell_timeout, cold))
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--anyway", is_flag=True, help="Even if code, data, versions or threads changed.")
+def resume(run: str, anyway: bool) -> None:
+    """Go on with RUN, which was killed or has failed: in its directory, with its notebook and parameters.
+
+    Training goes on from the state that it kept, on as many workers as before, and ends with the bits that the run
+    would have had; resumed --anyway it is marked as not bit-exact. RUN is a run's directory, its id, or a name, which
+    means its newest run.
+    """
+    from workbench.run.launch import Limits
+    from workbench.run.resume import reopen
+    from workbench.run.runs import find_run
+
+    found = find_run(run)
+    job, changed = reopen(found, anyway)
+    if changed:
+        print(f"resumed though {'; '.join(changed)} changed: not bit-exact", file=sys.stderr)
+    _execute(job, found, Limits())
+
+
+def _execute(job: Any, run: Any, limits: Any) -> None:
+    from workbench.run.launch import execute
+    from workbench.run.workers import is_launcher, run_on_workers
+
     try:
-        done = run_notebook(notebook, given, progress, command, timeout, cell_timeout, cold)
+        if is_launcher(run):
+            run_on_workers(job, run, limits)
+        else:
+            progress = Progress()
+            try:
+                execute(job, run, limits, progress)
+            finally:
+                progress.close()
     except (KeyboardInterrupt, SystemExit) as stop:
         reason = "; ".join(getattr(stop, "__notes__", ["interrupted"]))
-        print(f"workbench: {reason}; the run is kept, see `workbench runs`", file=sys.stderr)
+        print(f"workbench: {reason}; the run is kept, `workbench resume {run.id}` goes on with it", file=sys.stderr)
         sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
-    finally:
-        progress.close()
-    summary(done)
+    summary(run)
 
 
 @cli.command()

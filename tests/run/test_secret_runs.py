@@ -34,7 +34,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from workbench.cli import main
 from workbench.errors import UsageError
 from workbench.run import launch
-from workbench.run.launch import _close
+from workbench.run.launch import close_with
 from workbench.run.mask import Mask
 from workbench.run.runs import create_run, find_runs, read_record, start_run
 from workbench.run.scrub import scrub
@@ -487,7 +487,7 @@ def test_one_more_ctrl_c_does_not_keep_the_files_from_being_mended(
     (run.path / "log.txt").write_text(_SECRETS["hex"])
     import papermill  # noqa: F401  # before the engine
 
-    _close(run, "completed", "", Mask({"token": _SECRETS["hex"]}))
+    close_with(run, "completed", "", Mask({"token": _SECRETS["hex"]}))
     assert (run.path / "log.txt").read_text() == "***token***"
     assert read_record(run)["status"] == "completed"
 

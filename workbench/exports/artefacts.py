@@ -21,6 +21,7 @@ from workbench.exports.convert import add_formats, record_artefact, record_figur
 from workbench.exports.formats import FORMATS, tolerances
 from workbench.exports.verify import FOLDER, REPORT, SAMPLE, prove, refuse_missing
 from workbench.run.runs import Run, read_record, update_record
+from workbench.train.collective import said_by_the_chief, worker
 from workbench.train.track import weights_sha256
 
 
@@ -44,9 +45,26 @@ def export(
     calibration: 200 rows or more of training data, structured as `sample`, that show the formats which compute in
       integers how large numbers get (500 of them do); the sample itself if it is not given.
 
+    Of several workers the chief exports, while the others wait for the figures.
+
     Raises GateError, with what differed by how much, for artefacts that fail; nothing of them is kept, and the other
     formats are. Raises UsageError for an unknown format, a missing library, or a sample that is not the model's input.
     """
+    strategy = model.distribute_strategy
+    if worker(strategy).count > 1:
+        return said_by_the_chief(strategy, lambda: _export(run, model, sample, formats, labels, targets, calibration))
+    return _export(run, model, sample, formats, labels, targets, calibration)
+
+
+def _export(
+    run: Run,
+    model: keras.Model,
+    sample: Any,
+    formats: Sequence[str] | Mapping[str, float | None],
+    labels: Sequence[str] | None,
+    targets: Any,
+    calibration: Any,
+) -> dict[str, Any]:
     wanted = {"saved_model": FORMATS["saved_model"].tolerance} | tolerances(formats)
     refuse_missing(wanted)
     arrays = samples.record(model, sample, labels, targets, calibration)  # builds the model too, if nothing has yet

@@ -17,6 +17,7 @@ import tensorflow as tf
 from workbench.errors import GateError, UsageError
 from workbench.exports import saved_model
 from workbench.exports.runtime import Arrays, as_text
+from workbench.train.collective import worker
 
 MIN_ROWS = 200  # with which the largest difference, and the ranges that int8 needs, settle
 CALIBRATION_ROWS = 500  # of those that are given; more take longer and change nothing
@@ -30,7 +31,7 @@ def record(model: keras.Model, sample: Any, labels: Sequence[str] | None, target
     inputs = saved_model.named_inputs(model, sample)
     _refuse_few("sample", inputs)
     batches = tf.data.Dataset.from_tensor_slices((saved_model.arrange(inputs, sample),)).batch(32)
-    predicted = saved_model.named_outputs(model, model.predict(batches, verbose=0))
+    predicted = saved_model.named_outputs(model, _predict(model, batches))
     outputs = {name: _storable(np.asarray(array)) for name, array in predicted.items()}
     arrays = {f"inputs/{name}": array for name, array in inputs.items()}
     arrays |= {f"outputs/{name}": array for name, array in outputs.items()}
@@ -45,6 +46,14 @@ def record(model: keras.Model, sample: Any, labels: Sequence[str] | None, target
     if labels is not None:
         arrays["labels"] = _labels(labels, outputs)
     return arrays
+
+
+def _predict(model: keras.Model, batches: tf.data.Dataset) -> Any:
+    """`model.predict`; of several workers, which predict together, what this one would answer alone."""
+    if worker(model.distribute_strategy).count == 1:
+        return model.predict(batches, verbose=0)
+    answers = [model(features, training=False) for (features,) in batches]
+    return tf.nest.map_structure(lambda *parts: np.concatenate(parts), *answers)
 
 
 def refuse_empty(arrays: Arrays) -> None:

@@ -13,10 +13,9 @@ import asyncio
 import re
 import signal
 import subprocess
-import threading
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from papermill.engines import NBClientEngine
 
 from workbench.run.executed import Executed
 from workbench.run.outputs import BoundedOutputs, size
+from workbench.run.signals import signals_to
 
 GRACE_SECONDS = 5.0  # for a cell to end after an interrupt, before its kernel is killed
 _HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
@@ -303,20 +303,6 @@ def _start_guard(group: int) -> subprocess.Popen[bytes]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # else Ctrl-C on the terminal would reach it
     )
-
-
-@contextmanager
-def signals_to(handle: Callable[[int], None]) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP go to `handle` instead. Only a process' main thread can do this."""
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    before = {number: signal.signal(number, lambda number, frame: handle(number)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _put_error(cell: Any, name: str, message: str) -> None:

@@ -18,21 +18,20 @@ import os
 import platform
 import re
 import secrets
-import subprocess
+import shutil
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from workbench import context, files
 from workbench.errors import UsageError
-from workbench.run import hparams, owner
+from workbench.run import hparams, owner, provenance
 from workbench.run import params as contracts
 from workbench.run.mask import Mask
 from workbench.run.secret import secrets_of
@@ -40,8 +39,8 @@ from workbench.run.variables import declared_contract, parameter_values
 
 _INTERACTIVE = "interactive"  # the command of a run that no launcher started
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+STATE = "state"  # the folder of what a killed run goes on from
 _RESERVE = ".reserve"  # a few blocks that close_run gives back, so that a run on a full disk can be closed
-_PACKAGES = ("workbench", "tensorflow", "keras", "numpy", "papermill", "ipykernel")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,12 @@ def start_run(name: str, values: Mapping[str, Any]) -> Run:
         files.write_text(run.path / "params.yaml", contracts.dump(mask.node(parameters)))
         started["params"] = mask.node(parameters)
     update_record(run, **started)
-    hparams.write_start(run.path, read_record(run))
+    if resumed := read_record(run).get("resumed"):
+        from workbench.run.resume import refuse_change
+
+        refuse_change(run, "the number of threads", resumed["before"]["threads"], threads)
+    if context.is_chief():  # TensorBoard would show the folder of each worker as a run of its own
+        hparams.write_start(run.path, read_record(run))
     return run
 
 
@@ -156,21 +160,23 @@ def create_run(
     notebook: Path | None = None,
     sha256: str | None = None,
     mask: Mask | None = None,
+    path: Path | None = None,
 ) -> Run:
     """Make the directory of a new run of this process, with status `running`.
 
-    `notebook` is its source, `sha256` of what was read from that; `mask` keeps secrets out of what is recorded. Raises
-    UsageError if it cannot be written.
+    `notebook` is its source, `sha256` of what was read from that; `mask` keeps secrets out of what is recorded; `path`
+    is the directory, if not a new one among the project's runs. Raises UsageError if it cannot be written.
     """
     if not NAME.fullmatch(name):
         raise UsageError(
             f"run name {name!r}: expected letters, digits, '.', '_' or '-', starting with a letter or digit"
         )
     now = datetime.now(UTC)
-    path = runs_folder() / name / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    path = path or runs_folder() / name / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     root = context.project_root()
     mask = mask or Mask({})
     recorded = mask.node(dict(parameters))
+    lock, versions = provenance.lock_and_versions(root)
     record = {
         "name": name,
         "status": "running",
@@ -181,10 +187,11 @@ def create_run(
         "ended": None,
         "notebook": None if notebook is None else _relative(notebook.resolve(), root),
         "notebook_sha256": sha256,
-        "git": _git(root),
-        "lock_sha256": files.sha256(lock) if (lock := root / "requirements.lock").exists() else None,
-        "versions": {"python": platform.python_version(), **{p: v for p in _PACKAGES if (v := _version(p))}},
+        "git": provenance.git(root),
+        "lock_sha256": lock,
+        "versions": versions,
         "platform": platform.platform(),
+        "workers": 1,
         "params": recorded,
         "seed": None,
         "threads": None,
@@ -206,7 +213,7 @@ def create_run(
             f"{path.parent}: cannot be written ({error.strerror}); make it a folder you may write to"
         ) from error
     run = Run(path, name, MappingProxyType(dict(parameters)))
-    threading.Thread(target=_beat, args=[run], daemon=True).start()
+    beat(run)
     return run
 
 
@@ -223,6 +230,8 @@ def close_run(run: Run, status: str, reason: str | None = None) -> None:
         timings={"total": round(seconds, 3)},
     )
     hparams.write_end(run.path, read_record(run))
+    if status == "completed":
+        shutil.rmtree(run.path / STATE, ignore_errors=True)
 
 
 def read_record(run: Run) -> dict[str, Any]:
@@ -268,13 +277,17 @@ def _close_open_runs(reason: str) -> None:
             close_run(run, "interrupted", reason)
 
 
-def _beat(run: Run) -> None:
+def beat(run: Run) -> None:
     """Show other machines, by the time of run.json, that the run's process lives; until the run is closed."""
     path = run.path / "run.json"
-    with suppress(FileNotFoundError, UsageError):  # somebody has removed or damaged the run
-        while _load(path)["status"] == "running":
-            os.utime(path)
-            time.sleep(owner.BEAT_SECONDS)
+
+    def touch() -> None:
+        with suppress(FileNotFoundError, UsageError):  # somebody has removed or damaged the run
+            while _load(path)["status"] == "running":
+                os.utime(path)
+                time.sleep(owner.BEAT_SECONDS)
+
+    threading.Thread(target=touch, daemon=True).start()
 
 
 def _parameter_values(name: str, values: Mapping[str, Any]) -> tuple[dict[str, Any], Mask]:
@@ -298,25 +311,6 @@ def _make_deterministic(seed: int) -> dict[str, int | None]:
         "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
         "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
     }
-
-
-def _git(root: Path) -> dict[str, Any] | None:
-    """The commit that is checked out and whether files differ from it; None outside a repository."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):  # no git, no repository, or no commit yet
-        return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _relative(path: Path, root: Path) -> str:
