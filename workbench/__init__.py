@@ -11,7 +11,7 @@
     wb.export(run, model, sample=x_test[:256])
     wb.finish_run(run, metrics)
 
-The same cells run in JupyterLab and as the batch job `workbench run NOTEBOOK`.
+The same cells run in JupyterLab, as the batch job `workbench run NOTEBOOK`, and on many workers with `--workers N`.
 """
 
 import importlib
@@ -35,6 +35,7 @@ _CONTENTS = {
     "batches": "workbench.train.data",
     "fit": "workbench.train.fit",
     "callbacks": "workbench.train.track",
+    "checkpoint": "workbench.train.checkpoint",
     "show": "workbench.train.show",
     "export": "workbench.exports.artefacts",
     "verify": "workbench.exports.verify",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from workbench.run.runs import Run, find_runs, finish_run, start_run
     from workbench.run.secret import Secret, read_secret
     from workbench.run.tensorboard import tensorboard
+    from workbench.train.checkpoint import checkpoint
     from workbench.train.data import batches
     from workbench.train.distribute import strategy
     from workbench.train.fit import fit

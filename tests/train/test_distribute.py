@@ -27,8 +27,16 @@ def test_replicas_after_the_first_operation_are_refused_with_the_way_out(project
 
 
 TRAIN = """
-import sys, keras, numpy as np
+import re, sys, keras, numpy as np, tensorflow as tf
 import workbench as wb
+def expect(do, message):
+    try:
+        do()
+    except wb.errors.UsageError as error:
+        assert strategy.num_replicas_in_sync > 1 and re.search(message, str(error)), error
+    else:
+        assert strategy.num_replicas_in_sync == 1, message
+import workbench.errors
 run = wb.start_run("mirrored", {"seed": 1})
 strategy = wb.strategy(cpu_replicas=int(sys.argv[1]))
 x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
@@ -39,6 +47,17 @@ with strategy.scope():
     normed = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
     normed.compile("sgd", "mse")
 history = wb.fit(run, model, train, epochs=3)
+with strategy.scope():
+    refused = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    refused.compile("sgd", "mse", steps_per_execution=4)
+expect(lambda: wb.fit(run, refused, train), "steps_per_execution is 4 on 2 replicas")
+if strategy.num_replicas_in_sync > 1:
+    refused.compile("sgd", "mse")
+    refused._jit_compile = True  # which compile takes back while operations are deterministic
+    expect(lambda: wb.fit(run, refused, train), "jit_compile is True")
+expect(lambda: wb.fit(run, model, wb.batches(run, (x, x.sum(axis=1)), 15)), "batches of 15.*such as 14 or 16")
+ragged = tf.data.Dataset.from_tensor_slices((x, x.sum(axis=1))).batch(16)
+expect(lambda: wb.fit(run, model, ragged), "may be smaller.*drop_remainder")
 wb.fit(run, normed, train, epochs=1)
 gap = np.abs(normed.predict(x, verbose=0) - np.asarray(normed(x, training=False))).max()
 wb.finish_run(run, {"loss": history.history["loss"][-1], "gap": gap})

@@ -65,7 +65,8 @@ def fit(
         own = [callback for callback in own if not isinstance(callback, _WRITERS)]
     model.steps_per_execution = _steps_per_execution(model, train, own)
     replicas = strategy.num_replicas_in_sync
-    name = type(strategy).__name__ if replicas > 1 else "default"
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)  # which has another name in its class
+    name = "MultiWorkerMirroredStrategy" if several else type(strategy).__name__ if replicas > 1 else "default"
     update_record(run, strategy={"name": name, "replicas": replicas, "steps_per_execution": model.steps_per_execution})
     best, history = BestWeights(), keras.callbacks.History()
     shown = view(run, best)
