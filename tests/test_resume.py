@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -147,9 +149,57 @@ def killed_and_resumed(notebook: Path, kind: str, workers: int, kills: list[tupl
     return result(newest())
 
 
+def outputs(path: Path) -> str:
+    cells = json.loads((path / "notebook.ipynb").read_text())["cells"]
+    return "".join("".join(out.get("text", "")) for cell in cells for out in cell.get("outputs", ()))
+
+
 @pytest.mark.parametrize(
     ("kind", "workers", "who"), [("plain", 1, "chief"), ("rich", 1, "runner"), ("rich", 2, "worker")]
 )
 def test_a_killed_run_ends_with_the_bits_of_one_that_was_not(notebook: Path, kind: str, workers: int, who: str) -> None:
     whole, seconds = uninterrupted(notebook, kind, workers)
     assert killed_and_resumed(notebook, kind, workers, [(who, seconds / 2)]) == whole
+    went_on = re.search(r"goes on after (\d+) epochs and (\d+) steps", outputs(newest()))
+    assert went_on, outputs(newest())
+    assert went_on[0] != "goes on after 0 epochs and 0 steps"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_saves_the_state_and_exits_143(notebook: Path, workers: int) -> None:
+    runner = start("run", str(notebook), "--workers", str(workers))
+    until = time.monotonic() + 60
+    while not (find_runs() and any(newest().glob("state/0-*.npz"))):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    before = {path.name for path in newest().glob("state/0-*.npz")}
+    started = time.monotonic()
+    runner.terminate()
+    output, _ = runner.communicate(timeout=60)
+    assert time.monotonic() - started < 10
+    assert runner.returncode == 143, output
+    assert f"workbench resume {newest().name}" in output
+    assert {path.name for path in newest().glob("state/0-*.npz")} - before
+    resumed = start("resume", newest().name)
+    output, _ = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, output
+    assert "goes on after" in outputs(newest())
+
+
+KINDS = [("plain", 1), ("rich", 1), ("schedule", 1), ("plain", 2), ("rich", 2), ("schedule", 2)]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("kind", "workers"), KINDS)
+def test_ten_kills_at_random_moments(notebook: Path, kind: str, workers: int) -> None:
+    """Of the kernel, the runner, a worker or its process; every third one is killed again when it has been resumed."""
+    draw = random.Random(f"{kind} {workers}")
+    whole, seconds = uninterrupted(notebook, kind, workers)
+    who = ["chief", "runner"] + ["worker", "worker process"] * (workers > 1)
+    killed = 0
+    while killed < 10:
+        kills = [(draw.choice(who), draw.uniform(0, seconds)) for _ in range(2 if killed % 3 == 2 else 1)]
+        assert killed_and_resumed(notebook, kind, workers, kills) == whole, kills
+        killed += len(kills)
+        print(f"{kind}, {workers} workers: {kills} resumed to the same bits; {killed} kills", flush=True)

@@ -84,16 +84,16 @@ def test_the_same_notebook_learns_the_same_on_one_two_and_three_workers(
         found.append((run, keras.models.load_model(run.path / "model.keras").get_weights()))
 
     (alone, weights), *others = found
-    for run, (other, theirs) in enumerate(others, 2):
+    for count, (other, theirs) in enumerate(others, 2):
         assert max(np.abs(a - b).max() for a, b in zip(weights, theirs, strict=True)) <= 1e-6
         record = read_record(other)
-        assert record["strategy"] == {"name": "MultiWorkerMirroredStrategy", "replicas": run, "steps_per_execution": 1}
-        assert record["workers"] == run
+        assert record["strategy"] == {"name": "MultiWorkerMirroredStrategy", "replicas": count, "steps_per_execution": 1}
+        assert record["workers"] == count
         for name, value in read_record(alone)["metrics"].items():
             assert record["metrics"][name] == pytest.approx(value, abs=1e-5)
         assert json.loads((other.path / "verify.json").read_text())["saved_model"]["samples"] == 360
         folders = sorted(path.name for path in (other.path / "workers").iterdir() if path.is_dir())
-        assert folders == [str(index) for index in range(1, run)]
+        assert folders == [str(index) for index in range(1, count)]
         for index in folders:  # which have written nothing but their own notebook and record
             folder = other.path / "workers" / index
             assert json.loads((folder / "notebook.ipynb").read_text())["metadata"]["papermill"]["status"] == "completed"

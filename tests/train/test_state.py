@@ -38,7 +38,7 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(
         newest = state.write(tmp_path, "0", {"epoch": epoch}, {"a": np.arange(1000)})
     content = bytearray(newest.read_bytes())
     content[500] ^= 1
-    newest.write_bytes({"cut": content[:700], "bit": content, "empty": b""}[damage])
+    newest.write_bytes({"cut": bytes(content[:700]), "bit": bytes(content), "empty": b""}[damage])
     found = state.read(tmp_path, "0")
     assert found is not None
     assert found[0] == {"epoch": 0}

@@ -58,7 +58,7 @@ def reopen(run: Run, anyway: bool = False) -> tuple[Job, list[str]]:
             "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "after": record["reason"],
             "before": {
-                "data": earlier["before"]["data"] | record["data"],
+                "data": record["data"] | earlier["before"]["data"],
                 "threads": earlier["before"]["threads"] or record["threads"],
             },
             "anyway": anyway,

@@ -14,7 +14,7 @@ import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +27,11 @@ _NAME = re.compile(r"(?P<training>.+)-(?P<sequence>\d{6,})-(?P<digest>[0-9a-f]{6
 State = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
-class Array(Protocol):
-    """What NumPy can take as an array: an immutable tensor, above all, which it costs nothing to keep."""
+def write(folder: Path, training: str, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> Path:
+    """Write a state of `training`, whole or not at all, and forget those before the last one.
 
-    def __array__(self, *arguments: Any) -> np.ndarray: ...
-
-
-def write(folder: Path, training: str, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> Path:
-    """Write a state of `training`, whole or not at all, and forget those before the last one."""
+    arrays: what NumPy takes as such. An immutable tensor, above all, which it costs nothing to keep until it is written.
+    """
     folder.mkdir(exist_ok=True)
     known = _states(folder, training)
     sequence = int(_match(known[0])["sequence"]) + 1 if known else 1
@@ -71,14 +68,14 @@ class Writer:
 
     def __init__(self, folder: Path, training: str) -> None:
         self.folder, self.training = folder, training
-        self.waiting: tuple[Mapping[str, Any], Mapping[str, Array]] | None = None
+        self.waiting: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
         self.problem: OSError | None = None
         self.closing = False
         self.news = threading.Condition()
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
 
-    def put(self, facts: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    def put(self, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
         """Let this be the state that is written next."""
         with self.news:
             problem, self.problem = self.problem, None
