@@ -111,17 +111,20 @@ def victims(runner: "subprocess.Popen[str]", path: Path, who: str) -> list[int]:
     return [int(file.read_text())] if file.exists() else []
 
 
-def kill(runner: "subprocess.Popen[str]", who: str, after: float) -> float:
-    """Kill `who` that many seconds after its training has begun, or when it has ended; returns how long that was."""
+def kill(runner: "subprocess.Popen[str]", who: str, after: float) -> tuple[float, float]:
+    """Kill `who` that many seconds after its training has begun. Returns how long the job took to end from then on, and
+    how old the newest state was: the seconds of work that were lost.
+    """
     until = time.monotonic() + 60
     while not (newest() / "state").exists() and runner.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
     time.sleep(after)
+    lost = time.time() - max((path.stat().st_mtime for path in newest().glob("state/*.npz")), default=time.time())
     for pid in victims(runner, newest(), who) if runner.poll() is None else []:
         os.kill(pid, signal.SIGKILL)
     started = time.monotonic()
     runner.communicate(timeout=60)
-    return time.monotonic() - started
+    return time.monotonic() - started, lost
 
 
 def uninterrupted(notebook: Path, kind: str, workers: int) -> tuple[Any, float]:
@@ -140,7 +143,9 @@ def killed_and_resumed(notebook: Path, kind: str, workers: int, kills: list[tupl
         time.sleep(0.02)
     time.sleep(1)
     for who, after in kills:
-        assert kill(runner, who, after) < 30
+        ended, lost = kill(runner, who, after)
+        assert ended < 30
+        print(f"killed {who}: ended after {ended:.1f} s, {lost:.1f} s of work lost", flush=True)
         if read_record(find_runs()[0])["status"] == "completed":
             return result(newest())
         runner = start("resume", newest().name)

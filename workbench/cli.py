@@ -87,7 +87,7 @@ def run(
     given: dict[str, Any] = contracts.load_file(file) if file else {}
     given |= {name: contracts.Text(value) for name, value in parameter}
     job = prepare(notebook, given)
-    _execute(job, create(job, shlex.join(["workbench", *sys.argv[1:]]), workers), Limits(timeout, cell_timeout, cold))
+    _execute(job, create(job, _command(), workers), Limits(timeout, cell_timeout, cold))
 
 
 @cli.command()
@@ -104,11 +104,14 @@ def resume(run: str, anyway: bool) -> None:
     from workbench.run.resume import reopen
     from workbench.run.runs import find_run
 
-    found = find_run(run)
-    job, changed = reopen(found, anyway)
+    job, reopened, changed = reopen(find_run(run), _command(), anyway)
     if changed:
         print(f"resumed though {'; '.join(changed)} changed: not bit-exact", file=sys.stderr)
-    _execute(job, found, Limits())
+    _execute(job, reopened, Limits())
+
+
+def _command() -> str:
+    return shlex.join(["workbench", *sys.argv[1:]])
 
 
 def _execute(job: Any, run: Any, limits: Any) -> None:

@@ -44,8 +44,8 @@ def failed(write_notebook: Callable[..., Path], project: Path) -> Run:
 
 
 def again(run: Run, anyway: bool = False) -> dict[str, Any]:
-    job, _ = resume.reopen(run, anyway)
-    execute(job, run, Limits())
+    job, reopened, _ = resume.reopen(run, "resume", anyway)
+    execute(job, reopened, Limits())
     return read_record(run)
 
 
@@ -59,7 +59,7 @@ def test_a_failed_run_goes_on_in_its_own_directory_with_its_parameters(failed: R
     assert record["resumed"]["after"] == before["reason"]
     assert (failed.path / "notebook-1.ipynb").exists()  # how it had failed
     with pytest.raises(UsageError, match="is completed; expected one that failed or was killed"):
-        resume.reopen(failed)
+        resume.reopen(failed, "resume")
 
 
 def append(path: str) -> Callable[[], Any]:
@@ -85,14 +85,14 @@ def test_changed_code_or_lock_is_refused_by_name(failed: Run, change: Callable[[
     before = (failed.path / "run.json").read_bytes()
     change()
     with pytest.raises(GateError, match=named + " changed.*or say --anyway"):
-        resume.reopen(failed)
+        resume.reopen(failed, "resume")
     assert (failed.path / "run.json").read_bytes() == before  # nothing is lost
 
 
 def test_other_versions_are_refused_by_name(failed: Run) -> None:
     update_record(failed, versions={"keras": "3.14.0"})
     with pytest.raises(GateError, match=r"keras \(3\.14\.0 then, 3\."):
-        resume.reopen(failed)
+        resume.reopen(failed, "resume")
 
 
 def test_anyway_resumes_and_marks_the_run(failed: Run) -> None:
@@ -123,7 +123,18 @@ def test_another_number_of_threads_stops_the_notebook(failed: Run) -> None:
 def test_runs_that_no_notebook_belongs_to_or_that_go_on_are_refused(project: Path) -> None:
     run = create_run("own", {}, command="interactive")
     with pytest.raises(UsageError, match="is running"):
-        resume.reopen(run)
+        resume.reopen(run, "resume")
     update_record(run, status="interrupted")
     with pytest.raises(UsageError, match="was interactive; open its notebook"):
-        resume.reopen(run)
+        resume.reopen(run, "resume")
+
+
+def test_a_worker_of_another_launcher_resumes_in_a_directory_of_its_own(
+    failed: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chief, _, _ = resume.reopen(failed, "resume")
+    config = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    job, own, _ = resume.reopen(failed, "resume")  # though the chief's is running by now
+    assert own.path.parent == Path.cwd() / "outputs" / "workers" / "again"
+    assert job.values == chief.values == {"seed": 1, "n": 3}

@@ -87,7 +87,11 @@ def test_the_same_notebook_learns_the_same_on_one_two_and_three_workers(
     for count, (other, theirs) in enumerate(others, 2):
         assert max(np.abs(a - b).max() for a, b in zip(weights, theirs, strict=True)) <= 1e-6
         record = read_record(other)
-        assert record["strategy"] == {"name": "MultiWorkerMirroredStrategy", "replicas": count, "steps_per_execution": 1}
+        assert record["strategy"] == {
+            "name": "MultiWorkerMirroredStrategy",
+            "replicas": count,
+            "steps_per_execution": 1,
+        }
         assert record["workers"] == count
         for name, value in read_record(alone)["metrics"].items():
             assert record["metrics"][name] == pytest.approx(value, abs=1e-5)

@@ -1,7 +1,7 @@
 """A run that was killed, or has failed, goes on in its own directory.
 
-    job, changed = reopen(run)        # its notebook and parameters
-    execute(job, run, Limits())       # as for a new run; training goes on from its state
+    job, run, changed = reopen(run, command)     # its notebook and parameters
+    execute(job, run, Limits())                  # as for a new run; training goes on from its state
 
 The cells run again from the first. What training had done is not done again: `wb.fit` and `wb.checkpoint` find the
 state that they kept, and end with the bits that the run would have had. So nothing that decides these may have changed.
@@ -15,20 +15,23 @@ from workbench import context, files
 from workbench.errors import GateError, UsageError
 from workbench.run import owner, provenance
 from workbench.run import params as contracts
-from workbench.run.launch import Job, prepare
+from workbench.run.launch import Job, create, prepare
 from workbench.run.lost import settle
 from workbench.run.runs import Run, beat, read_record, update_record
 
 
-def reopen(run: Run, anyway: bool = False) -> tuple[Job, list[str]]:
-    """Let `run` be one that runs, of this process. Returns what it executes, and what has changed since it began.
+def reopen(run: Run, command: str, anyway: bool = False) -> tuple[Job, Run, list[str]]:
+    """Let `run` be one that runs, of this process. Returns what it executes, in which run, and what has changed.
+
+    The run is this one; but in a worker that somebody else has started, and that is not the chief, one of its own.
 
     Raises UsageError for a run that is still running, has completed, or was interactive, and GateError when something
     that decides the bits has changed, unless `anyway`: then the run is marked as not bit-exact.
     """
-    record = settle(run)
+    chief = context.is_chief()
+    record = settle(run) if chief else read_record(run)
     where = f"{run.name}/{run.id}"
-    if record["status"] in ("running", "completed"):
+    if record["status"] == "completed" or (chief and record["status"] == "running"):
         raise UsageError(f"resume: the run {where} is {record['status']}; expected one that failed or was killed")
     if record["notebook"] is None:
         raise UsageError(f"resume: the run {where} was interactive; open its notebook and run the cells again")
@@ -39,10 +42,9 @@ def reopen(run: Run, anyway: bool = False) -> tuple[Job, list[str]]:
             "Bring that back, start a new run, or say --anyway."
         )
     job = prepare(context.project_root() / record["notebook"], contracts.load_file(run.path / "params.yaml"))
-    place = context.cluster()
-    if place and place.index > 0:  # whose chief opens the run
-        return job, changed
-    earlier = record.get("resumed") or {"times": 0, "before": {"data": {}, "threads": record["threads"]}, "changed": []}
+    if not chief:
+        return job, create(job, command), changed
+    earlier = record.get("resumed") or {"times": 0, "before": {"data": {}, "threads": None}, "changed": []}
     times = earlier["times"] + 1
     if (notebook := run.path / "notebook.ipynb").exists():
         notebook.rename(run.path / f"notebook-{times}.ipynb")
@@ -68,7 +70,7 @@ def reopen(run: Run, anyway: bool = False) -> tuple[Job, list[str]]:
     record["bit_exact"] = not record["resumed"]["changed"]
     files.write_json(run.path / "run.json", record)
     beat(run)
-    return job, changed
+    return job, run, changed
 
 
 def changes(record: Mapping[str, Any]) -> list[str]:

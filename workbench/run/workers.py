@@ -39,7 +39,7 @@ _OF_OTHERS = re.compile(r"UnavailableError|AbortedError|CancelledError|DeadlineE
 
 def is_launcher(run: Run) -> bool:
     """Whether this process is to start the workers of `run`, and not one that somebody else has started."""
-    return read_record(run)["workers"] > 1 and context.cluster() is None
+    return read_record(run).get("workers", 1) > 1 and context.cluster() is None
 
 
 def run_on_workers(job: Job, run: Run, limits: Limits) -> None:
@@ -48,7 +48,7 @@ def run_on_workers(job: Job, run: Run, limits: Limits) -> None:
     Raises NotebookError with the worker that failed first and why; KeyboardInterrupt after SIGINT, SystemExit after
     SIGTERM and SIGHUP.
     """
-    count = read_record(run)["workers"]
+    count = read_record(run).get("workers", 1)
     status, reason, signals = "failed", "the workers were not started", list[int]()
     workers = [_start(job, run, place, limits) for place in _free_places(count)]
 

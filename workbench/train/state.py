@@ -30,7 +30,7 @@ State = tuple[dict[str, Any], dict[str, np.ndarray]]
 def write(folder: Path, training: str, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> Path:
     """Write a state of `training`, whole or not at all, and forget those before the last one.
 
-    arrays: what NumPy takes as such. An immutable tensor, above all, which it costs nothing to keep until it is written.
+    arrays: what NumPy takes as such. An immutable tensor, above all, costs nothing to keep until then.
     """
     folder.mkdir(exist_ok=True)
     known = _states(folder, training)
