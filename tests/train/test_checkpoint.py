@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from workbench.errors import UsageError
 from workbench.run.runs import Run
 from workbench.train import checkpoint as checkpoints
 from workbench.train import state
-from workbench.train.checkpoint import Checkpoint, checkpoint
+from workbench.train.checkpoint import checkpoint
 from workbench.train.data import batches
 from workbench.train.stop import STOP, StopRequested
 
@@ -42,7 +43,7 @@ class Loop:
 
     def __init__(self, run: Run, *others: Any, units: int = 8) -> None:
         checkpoints._trainings.pop(run.path, None)
-        keras.utils.clear_session()  # the names of layers count from 0 again
+        keras.utils.clear_session(free_memory=False)  # the names of layers count from 0 again
         keras.utils.set_random_seed(1)
         self.run = run
         self.model = keras.Sequential(
@@ -54,6 +55,7 @@ class Loop:
         self.gathered = [tf.Variable(tf.zeros(weight.shape)) for weight in self.model.trainable_variables]
         self.seen = tf.Variable(0)
         self.draws: list[tuple[float, float]] = []
+        self.end: tuple[list[bytes], list[str]] | None = None
         self.train = batches(run, (X, Y), 10)
         self.checkpoint = checkpoint(
             run, self.model, self.optimizer, self.loss, *self.gathered, self.seen, *others, save_seconds=0
@@ -63,9 +65,7 @@ class Loop:
         self.draws.append((random.random(), float(np.random.random())))
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean((self.model(x, training=True) - y) ** 2) * sum(self.draws[-1])
-        for total, gradient in zip(
-            self.gathered, tape.gradient(loss, self.model.trainable_variables), strict=True
-        ):
+        for total, gradient in zip(self.gathered, tape.gradient(loss, self.model.trainable_variables), strict=True):
             total.assign_add(gradient)
         self.loss.update_state(loss)
         self.seen.assign_add(1)
@@ -108,21 +108,17 @@ def batch_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_RUN", str(run.path))
     monkeypatch.setattr("workbench.train.checkpoint._SHARE", math.inf)
     monkeypatch.setattr("workbench.train.stop._POLL_SECONDS", 0)
+    monkeypatch.setattr("workbench.run.provenance.imported_code", lambda root: {})  # which takes its time
 
 
 @pytest.fixture
 def whole(run: Run) -> Loop:
-    """A loop that nothing has broken off; what it has written is no more there."""
+    """A loop that nothing has broken off, with its `end`; what it has written is no more there."""
     loop = Loop(run).fit()
-    loop.whole = loop.result()  # type: ignore[attr-defined]
-    forget(run)
-    return loop
-
-
-def forget(run: Run) -> None:
+    loop.end = loop.result()
     (run.path / "metrics.jsonl").unlink()
-    for path in (run.path / "state").iterdir():
-        path.unlink()
+    shutil.rmtree(run.path / "state")
+    return loop
 
 
 def kept(run: Run) -> tuple[int, int]:
@@ -137,14 +133,14 @@ def test_a_loop_that_was_killed_ends_with_the_bits_of_one_that_was_not(run: Run,
     Loop(run).fit(at, kill)
     assert kept(run) == (at // STEPS, at % STEPS)
     resumed = Loop(run).fit()
-    assert resumed.result() == whole.whole  # type: ignore[attr-defined]
+    assert resumed.result() == whole.end
     assert resumed.draws == whole.draws[at:]
 
 
 def test_killed_between_its_log_and_its_state_an_epoch_is_logged_once(run: Run, whole: Loop) -> None:
     Loop(run).fit(8, kill, logged=True)
-    assert kept(run) == (1, 3)
-    assert Loop(run).fit().result() == whole.whole  # type: ignore[attr-defined]
+    assert kept(run)[0] == 1
+    assert Loop(run).fit().result() == whole.end
 
 
 def test_killed_twice_and_after_its_end(run: Run, whole: Loop, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,14 +149,16 @@ def test_killed_twice_and_after_its_end(run: Run, whole: Loop, capsys: pytest.Ca
     Loop(run).fit()
     ended = Loop(run).fit()
     assert ended.draws == []
-    assert ended.result() == whole.whole  # type: ignore[attr-defined]
+    assert ended.result() == whole.end
     assert capsys.readouterr().out.splitlines() == [
         "goes on after epoch 0, step 3", "goes on after epoch 2, step 1", "goes on after epoch 3, step 0"
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("at", [5, 7])
-@pytest.mark.parametrize(("number", "error", "code"), [("SIGTERM", SystemExit, 143), ("SIGINT", KeyboardInterrupt, None)])
+@pytest.mark.parametrize(
+    ("number", "error", "code"), [("SIGTERM", SystemExit, 143), ("SIGINT", KeyboardInterrupt, None)]
+)
 def test_a_signal_ends_training_after_the_step_with_its_state_on_the_disk(
     run: Run, whole: Loop, number: str, error: type[BaseException], code: int | None, at: int
 ) -> None:
@@ -173,7 +171,7 @@ def test_a_signal_ends_training_after_the_step_with_its_state_on_the_disk(
     assert len(loop.draws) == at + 1
     assert kept(run) == (1, at + 1 - STEPS)
     assert [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert Loop(run).fit().result() == whole.whole  # type: ignore[attr-defined]
+    assert Loop(run).fit().result() == whole.end
 
 
 def test_the_stop_file_ends_training_after_the_step(run: Run) -> None:
@@ -184,19 +182,33 @@ def test_the_stop_file_ends_training_after_the_step(run: Run) -> None:
     assert not (run.path / STOP).exists()
 
 
+@pytest.mark.parametrize("at", [8, TOTAL])
+def test_a_signal_between_two_epochs_or_after_the_last_is_not_lost(run: Run, whole: Loop, at: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Loop(run).fit(at, lambda: os.kill(os.getpid(), signal.SIGINT), logged=True)
+    assert Loop(run).fit().result() == whole.end
+
+
+def test_a_stop_file_between_two_epochs_is_not_lost(run: Run) -> None:
+    loop = Loop(run)
+    with pytest.raises(StopRequested):
+        loop.fit(8, (run.path / STOP).touch, logged=True)
+    assert len(loop.draws) == 8
+
+
 @pytest.mark.parametrize(
     "part",
     [
-        keras.optimizers.Adam(),
-        keras.metrics.F1Score(),
-        keras.Sequential([keras.layers.Dropout(0.1), keras.layers.Dense(1)]),
-        "model",
+        keras.optimizers.Adam,
+        keras.metrics.F1Score,
+        lambda: keras.Sequential([keras.layers.Dropout(0.1), keras.layers.Dense(1)]),
+        lambda: "model",
     ],
     ids=["optimizer", "metric", "model", "text"],
 )
-def test_a_part_without_its_variables_is_refused(run: Run, part: Any) -> None:
-    with pytest.raises(UsageError, match=r"has no variables; expected a built model, optimizer or metric"):
-        checkpoint(run, part)
+def test_a_part_without_its_variables_is_refused(run: Run, part: Callable[[], Any]) -> None:
+    with pytest.raises(UsageError, match=r"expected a built model, optimizer or metric"):
+        checkpoint(run, part())
     assert not (run.path / "state").exists()
 
 
@@ -244,10 +256,9 @@ def test_what_is_written_is_the_step_at_which_it_was_kept(run: Run, monkeypatch:
     expected = [np.array(variable) for variable in loop.checkpoint.variables]
     for _ in range(3):
         step()
-    assert not any(
-        np.array_equal(then, np.array(now)) for then, now in zip(expected, loop.checkpoint.variables, strict=True)
-        if then.shape and "learning_rate" not in str(now)
-    )
+    now = [np.array(variable) for variable in loop.checkpoint.variables]
+    same = [number for number, then in enumerate(expected) if np.array_equal(then, now[number])]
+    assert len(same) <= 1  # the learning rate
     go_on.set()
     loop.checkpoint.close()
     found = state.read(run.path / "state", "0")
@@ -291,4 +302,3 @@ def test_each_training_of_a_run_has_its_own_state(run: Run) -> None:
     second.close()
     assert kept(run) == (EPOCHS, 0)
     assert state.read(run.path / "state", "1")
-    assert isinstance(second, Checkpoint)

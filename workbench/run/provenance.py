@@ -4,6 +4,7 @@ lock, versions = lock_and_versions(root)
 code = imported_code(root)      # {"notebooks/helpers.py": "9f2c..."}
 """
 
+import os
 import platform
 import subprocess
 import sys
@@ -38,9 +39,9 @@ def lock_and_versions(root: Path) -> tuple[str | None, dict[str, str]]:
 def imported_code(root: Path) -> dict[str, str]:
     """The sha256 of each of the project's own Python files that this process has imported."""
     installed = Path(sys.prefix).resolve()
-    paths = {
-        Path(file).resolve() for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))
-    }
+    prefix = sys.prefix + os.sep  # of almost all of several thousand modules, which need not be looked up on the disk
+    names = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    paths = {Path(name).resolve() for name in names if name and not name.startswith(prefix)}
     own = sorted(path for path in paths if path.is_relative_to(root) and not path.is_relative_to(installed))
     return {path.relative_to(root).as_posix(): files.sha256(path) for path in own if path.is_file()}
 

@@ -62,7 +62,7 @@ def restore(objects: Sequence[Any], found: Sequence[Any], arrays: Mapping[str, n
     if before != now:
         raise UsageError(
             f"the state is of these callbacks: {', '.join(before) or 'none'}; now there are "
-            f"{', '.join(now) or 'none'}. Give fit the same ones, or start a new run."
+            f"{', '.join(now) or 'none'}. Pass the same ones, or start a new run."
         )
     for thing, (_, values) in zip(objects, found, strict=True):
         _set(thing, whole(values))

@@ -28,7 +28,15 @@ from workbench.errors import UsageError
 from workbench.run import provenance
 from workbench.run.runs import STATE, Run, update_record
 from workbench.train import callback_state, data, state
-from workbench.train.collective import broadcast, components, differing, gather, worker
+from workbench.train.collective import (
+    broadcast,
+    components,
+    described,
+    differing,
+    each_gets_its_share,
+    gather,
+    worker,
+)
 from workbench.train.stop import REQUESTS, Requests, raise_for
 
 SAVE_SECONDS = 15.0  # between two states within an epoch
@@ -175,8 +183,6 @@ class Checkpoint:
         Raises StopRequested, KeyboardInterrupt or SystemExit(143), in every worker after the same step, and for the
         last two with the state saved.
         """
-        if step == 0:
-            return
         self.boundaries += 1
         if self.boundaries < self.next_meeting:
             return
@@ -192,7 +198,7 @@ class Checkpoint:
             self.next_meeting = self.boundaries + self.steps_apart
             self.met = time.monotonic()
         ends = request in ("SIGINT", "SIGTERM")
-        if step is not None and (due or ends):
+        if step and (due or ends):  # after an epoch its state has been saved already
             self.save(epoch, step)
         if ends:
             self.close()
@@ -202,25 +208,30 @@ class Checkpoint:
 
     def epochs(self, count: int) -> Iterator[int]:
         """The epochs that are still to be done of `count`, counted from 0; after each the state is kept."""
-        for epoch in range(self.epoch, count):
-            self.epoch = epoch
-            yield epoch
-            self.epoch, self.step = epoch + 1, 0
-            self.save(epoch + 1, 0)
-        self.close()
+        with self.requests:
+            for epoch in range(self.epoch, count):
+                self.epoch = epoch
+                yield epoch
+                self.epoch, self.step = epoch + 1, 0
+                self.save(epoch + 1, 0)
+            self.close()
 
     def steps(self, train: tf.data.Dataset) -> Iterator[Any]:
-        """This epoch's batches that are still to be done, as the strategy distributes them."""
+        """This epoch's batches that are still to be done, as the strategy distributes them.
+
+        `step` is how many of the epoch have been done before the present one. A file STOP in the run raises
+        StopRequested here, Ctrl-C KeyboardInterrupt and SIGTERM SystemExit, the last two with the state saved.
+        """
         data.set_epoch(self.run, self.epoch)
         if self.step:
             self.restore()  # what a loop sets to zero at the start of an epoch, too
-        with self.requests:
-            for done, batch in enumerate(
-                self.strategy.experimental_distribute_dataset(train.skip(self.step)), self.step
-            ):
-                self.boundary(self.epoch, done)
-                yield batch
-        self.step = 0
+        with each_gets_its_share(self.strategy, train):
+            left = self.strategy.experimental_distribute_dataset(train.skip(self.step))
+        for batch in left:
+            self.boundary(self.epoch, self.step)
+            yield batch
+            self.step += 1
+        self.boundary(self.epoch, self.step)
 
 
 def checkpoint(run: Run, *parts: Any, save_seconds: float = SAVE_SECONDS) -> Checkpoint:
@@ -234,7 +245,15 @@ def checkpoint(run: Run, *parts: Any, save_seconds: float = SAVE_SECONDS) -> Che
     variables are not those of the state.
     """
     kept = context.batch_run() is not None  # nobody could resume another
-    made = Checkpoint(run, parts if kept else None, tf.distribute.get_strategy(), save_seconds)
+    strategy = tf.distribute.get_strategy()
+    place = context.cluster()
+    if place and worker(strategy).count != len(place.workers):
+        raise UsageError(
+            f"checkpoint: called outside the scope of the strategy, so that each of {len(place.workers)} workers would "
+            "take itself for the only one; call it in `with strategy.scope():`"
+        )
+    made = Checkpoint(run, parts if kept else None, strategy, save_seconds)
+    update_record(run, strategy=described(strategy))
     if made.found:
         made.restore()
         print(f"goes on after epoch {made.epoch}, step {made.step}")
@@ -246,7 +265,7 @@ def _variables(parts: Sequence[Any]) -> dict[int, tuple[Any, bool]]:
     found: dict[int, tuple[Any, bool]] = {}
     for part in parts:
         own = [part] if isinstance(part, tf.Variable | keras.Variable) else getattr(part, "variables", None)
-        if not own and not callback_state.has_state(part):
+        if not (own or callback_state.has_state(part)) or not getattr(part, "built", True):
             raise UsageError(
                 f"checkpoint: {part!r} has no variables; expected a built model, optimizer or metric, a tf.Variable, "
                 "or an object with get_state and set_state. An optimizer gets its own by "

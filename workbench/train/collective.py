@@ -11,7 +11,8 @@ Every worker must make the same calls in the same order; each waits for the othe
 import functools
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,33 @@ def worker(strategy: tf.distribute.Strategy) -> Worker:
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver.task_id is None:
         return Worker(0, 1)
     return Worker(resolver.task_id, len(resolver.cluster_spec().task_indices("worker")))
+
+
+def described(strategy: tf.distribute.Strategy) -> dict[str, Any]:
+    """Name and number of replicas, for run.json."""
+    replicas = strategy.num_replicas_in_sync
+    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)  # which has another name in its class
+    name = "MultiWorkerMirroredStrategy" if several else type(strategy).__name__ if replicas > 1 else "default"
+    return {"name": name, "replicas": replicas}
+
+
+@contextmanager
+def each_gets_its_share(strategy: tf.distribute.Strategy, dataset: tf.data.Dataset) -> Iterator[None]:
+    """Within it workers distribute `dataset` without a word at every step on whether all of them still have data.
+
+    That takes a dataset as wb.batches makes for training: full batches only, each of them shared by all workers.
+    """
+    policy = dataset.options().experimental_distribute.auto_shard_policy
+    full = all(spec.shape.rank and spec.shape[0] for spec in tf.nest.flatten(dataset.element_spec))
+    if worker(strategy).count == 1 or policy != tf.data.experimental.AutoShardPolicy.DATA or not full:
+        yield
+        return
+    before = strategy.extended.experimental_enable_get_next_as_optional
+    strategy.extended.experimental_enable_get_next_as_optional = False
+    try:
+        yield
+    finally:
+        strategy.extended.experimental_enable_get_next_as_optional = before
 
 
 def gather(strategy: tf.distribute.Strategy, content: bytes) -> list[bytes]:

@@ -7,6 +7,7 @@ What is logged where is in track.py, and how a killed run goes on in checkpoint.
 
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import Any
 
 import keras
@@ -18,7 +19,7 @@ from workbench.run.runs import Run, close_run, read_record, update_record
 from workbench.train import keras_multiworker, track
 from workbench.train.callback_state import has_state
 from workbench.train.checkpoint import SAVE_SECONDS, Checkpoint
-from workbench.train.collective import worker
+from workbench.train.collective import described, each_gets_its_share, worker
 from workbench.train.display import view
 from workbench.train.stop import BestWeights, StopRequested
 
@@ -64,10 +65,7 @@ def fit(
     if not worker(strategy).is_chief:  # which writes for all
         own = [callback for callback in own if not isinstance(callback, _WRITERS)]
     model.steps_per_execution = _steps_per_execution(model, train, own)
-    replicas = strategy.num_replicas_in_sync
-    several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)  # which has another name in its class
-    name = "MultiWorkerMirroredStrategy" if several else type(strategy).__name__ if replicas > 1 else "default"
-    update_record(run, strategy={"name": name, "replicas": replicas, "steps_per_execution": model.steps_per_execution})
+    update_record(run, strategy={**described(strategy), "steps_per_execution": model.steps_per_execution})
     best, history = BestWeights(), keras.callbacks.History()
     shown = view(run, best)
     everyone = [*track.recorders(run), best, shown, *own, history]
@@ -118,11 +116,13 @@ def _train(
         print(f"goes on after {checkpoint.epoch} epochs and {checkpoint.step} steps", flush=True)
     if checkpoint.step:
         callbacks.first_step = checkpoint.step
-        model.fit(train.skip(checkpoint.step), initial_epoch=first, epochs=first + 1, **options)
+        with callbacks.distributing(train):
+            model.fit(train.skip(checkpoint.step), initial_epoch=first, epochs=first + 1, **options)
         callbacks.first_step = 0
         first = epochs if model.stop_training else first + 1
     callbacks.ends = True
-    model.fit(train, initial_epoch=first, epochs=epochs, **options)
+    with callbacks.distributing(train):
+        model.fit(train, initial_epoch=first, epochs=epochs, **options)
 
 
 class _Callbacks(keras.callbacks.CallbackList):
@@ -135,8 +135,16 @@ class _Callbacks(keras.callbacks.CallbackList):
         super().__init__(callbacks, model=model, epochs=epochs, steps=steps if steps >= 0 else None, verbose=0)
         self.begun, self.ends = False, False
         self.first_step = 0  # that the present call of fit does not know of
+        self.stack = ExitStack()
+        self.strategy = model.distribute_strategy
+
+    def distributing(self, train: tf.data.Dataset) -> ExitStack:
+        """Around `model.fit`: it distributes the training data before training begins, and validation data later."""
+        self.stack.enter_context(each_gets_its_share(self.strategy, train))
+        return self.stack
 
     def on_train_begin(self, logs: Any = None) -> None:
+        self.stack.close()
         if not self.begun:
             super().on_train_begin(logs)
         self.begun = True

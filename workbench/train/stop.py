@@ -55,6 +55,8 @@ class Requests:
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
+        if error[0] is None:
+            raise_for(self.signal)  # which came after the last step
 
     def pending(self) -> str:
         now = time.monotonic()
