@@ -65,8 +65,9 @@ def params(notebook: Path, as_json: bool) -> None:
 @click.option(
     "--cold", is_flag=True, help="Start the kernel from nothing, without libraries that are imported already."
 )
+@click.option("--workers", type=click.IntRange(1), default=1, metavar="N", help="Train on N workers together.")
 @click.option(
-    "--workers", type=click.IntRange(1), default=1, metavar="N", help="Train on N workers of this machine together."
+    "--on", type=click.Choice(["local", "ray"]), default="local", help="Where they are: this machine, or a Ray cluster."
 )
 def run(
     notebook: Path,
@@ -76,10 +77,12 @@ def run(
     cell_timeout: float | None,
     cold: bool,
     workers: int,
+    on: str,
 ) -> None:
     """Execute NOTEBOOK as a batch run, recorded under outputs/runs.
 
-    Under TF_CONFIG or `srun` it takes its part as one of several workers.
+    Under TF_CONFIG or `srun` it takes its part as one of several workers. The Ray cluster is that of RAY_ADDRESS, or
+    one of this machine for the time of the run.
     """
     from workbench.run import params as contracts
     from workbench.run.launch import Limits, create, prepare
@@ -87,7 +90,11 @@ def run(
     given: dict[str, Any] = contracts.load_file(file) if file else {}
     given |= {name: contracts.Text(value) for name, value in parameter}
     job = prepare(notebook, given)
-    _execute(job, create(job, _command(), workers), Limits(timeout, cell_timeout, cold))
+    if on == "ray":
+        from workbench.run.on_ray import check_ray
+
+        check_ray()
+    _execute(job, create(job, _command(), workers, on), Limits(timeout, cell_timeout, cold))
 
 
 @cli.command()
@@ -115,11 +122,14 @@ def _command() -> str:
 
 
 def _execute(job: Any, run: Any, limits: Any) -> None:
-    from workbench.run.launch import execute
-    from workbench.run.workers import is_launcher, run_on_workers
+    from workbench.run.launch import execute, launcher
+    from workbench.run.on_ray import run_on_ray
+    from workbench.run.workers import run_on_workers
 
     try:
-        if is_launcher(run):
+        if (who := launcher(run)) == "ray":
+            run_on_ray(job, run, limits)
+        elif who == "local":
             run_on_workers(job, run, limits)
         else:
             progress = Progress()

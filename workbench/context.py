@@ -61,6 +61,11 @@ def variable(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def set_variable(name: str, value: str) -> None:
+    """Let this process, and those it starts, see an environment variable; one that is set stays as it is."""
+    os.environ.setdefault(name, value)
+
+
 def cores() -> int:
     """How many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

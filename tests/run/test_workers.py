@@ -92,7 +92,7 @@ def test_the_same_notebook_learns_the_same_on_one_two_and_three_workers(
             "replicas": count,
             "steps_per_execution": 1,
         }
-        assert record["workers"] == count
+        assert record["workers"] == {"count": count, "on": "local"}
         for name, value in read_record(alone)["metrics"].items():
             assert record["metrics"][name] == pytest.approx(value, abs=1e-5)
         assert json.loads((other.path / "verify.json").read_text())["saved_model"]["samples"] == 360
@@ -116,7 +116,7 @@ def test_the_worker_that_failed_is_named_and_the_others_are_ended(write_notebook
     assert runner.returncode == 1
     assert "worker 1: cell 2 failed: ValueError: no such column" in output
     [run] = find_runs()
-    assert (read_record(run)["status"], read_record(run)["workers"]) == ("failed", 3)
+    assert (read_record(run)["status"], read_record(run)["workers"]["count"]) == ("failed", 3)
 
 
 @pytest.mark.usefixtures("ended")
@@ -199,7 +199,7 @@ def test_another_launchers_environment_makes_it_a_worker(
         assert runner.returncode == 0, output
         assert "2 replicas" in output
     [run] = find_runs()  # the chief's; the other's is elsewhere
-    assert (read_record(run)["status"], read_record(run)["workers"]) == ("completed", 2)
+    assert (read_record(run)["status"], read_record(run)["workers"]) == ("completed", {"count": 2, "on": "elsewhere"})
     assert len(list((project / "outputs" / "workers" / "nb").glob("*-1/notebook.ipynb"))) == 1
 
 

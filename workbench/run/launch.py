@@ -94,23 +94,31 @@ def prepare(notebook: str | Path, params: Mapping[str, Any]) -> Job:
     return Job(path, source, sha256, values, mask, kernel_name(source, path))
 
 
-def create(job: Job, command: str, workers: int = 1) -> Run:
-    """The directory of a new run of `job`, which this process is to launch on so many workers.
+def create(job: Job, command: str, workers: int = 1, on: str = "local") -> Run:
+    """The directory of a new run of `job`, for so many workers, `local` ones or on `ray`.
 
     Where this process itself is a worker and not the chief, it is under outputs/workers. Raises UsageError.
     """
     place, folder = context.cluster(), None
-    if place and workers > 1:
+    if place and (workers > 1 or on == "ray"):
         raise UsageError(
-            f"--workers {workers}, but TF_CONFIG or Slurm say that this process is worker {place.index} of "
+            f"--workers {workers} --on {on}, but TF_CONFIG or Slurm say that this process is worker {place.index} of "
             f"{len(place.workers)}; leave one of the two out"
         )
     if place and place.index > 0:
         stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}-{place.index}"
         folder = context.project_root() / "outputs" / "workers" / job.name / stamp
     run = create_run(job.name, job.values, command, job.notebook, job.sha256, job.mask, folder)
-    update_record(run, workers=len(place.workers) if place else workers)
+    update_record(run, workers={"count": len(place.workers) if place else workers, "on": "elsewhere" if place else on})
     return run
+
+
+def launcher(run: Run) -> str | None:
+    """Where this process is to start the workers of `run`, `local` or on `ray`; None if it executes the notebook."""
+    workers = read_record(run).get("workers") or {"count": 1, "on": "local"}
+    if context.cluster() or workers["on"] == "elsewhere" or workers == {"count": 1, "on": "local"}:
+        return None
+    return str(workers["on"])
 
 
 def execute(job: Job, run: Run, limits: Limits, progress: Progress | None = None, close: bool = True) -> None:

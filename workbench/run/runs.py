@@ -191,7 +191,7 @@ def create_run(
         "lock_sha256": lock,
         "versions": versions,
         "platform": platform.platform(),
-        "workers": 1,
+        "workers": {"count": 1, "on": "local"},
         "code": {},
         "resumed": None,
         "bit_exact": True,

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from workbench import context
 from workbench.cluster import Cluster
@@ -37,9 +37,10 @@ _END_SECONDS = 20.0  # for a worker to end when another has failed, before it is
 _OF_OTHERS = re.compile(r"UnavailableError|AbortedError|CancelledError|DeadlineExceededError|Collective ops|peer")
 
 
-def is_launcher(run: Run) -> bool:
-    """Whether this process is to start the workers of `run`, and not one that somebody else has started."""
-    return read_record(run).get("workers", 1) > 1 and context.cluster() is None
+class Polled(Protocol):
+    """A worker's process, wherever it is."""
+
+    def poll(self) -> int | None: ...
 
 
 def run_on_workers(job: Job, run: Run, limits: Limits) -> None:
@@ -48,7 +49,7 @@ def run_on_workers(job: Job, run: Run, limits: Limits) -> None:
     Raises NotebookError with the worker that failed first and why; KeyboardInterrupt after SIGINT, SystemExit after
     SIGTERM and SIGHUP.
     """
-    count = read_record(run).get("workers", 1)
+    count = read_record(run)["workers"]["count"]
     status, reason, signals = "failed", "the workers were not started", list[int]()
     workers = [_start(job, run, place, limits) for place in _free_places(count)]
 
@@ -59,10 +60,10 @@ def run_on_workers(job: Job, run: Run, limits: Limits) -> None:
 
     with signals_to(forward):
         try:
-            cause = _wait(workers, run)
+            cause = first_failure(workers, run)
             status, reason = "completed", ""
             if cause is not None:
-                status, reason = "failed", f"worker {cause}: {_end(run, cause)[1]}"
+                status, reason = "failed", f"worker {cause}: {end_of(run, cause)[1]}"
             if signals:
                 status, reason = "interrupted", f"interrupted by {signal.Signals(signals[0]).name}"
         finally:
@@ -73,7 +74,7 @@ def run_on_workers(job: Job, run: Run, limits: Limits) -> None:
         stop.add_note(reason)
         raise stop
     if status != "completed":
-        raise NotebookError(f"{job.notebook}: {reason}\nThe run is kept in {run.path}; see {_folder(run, cause or 0)}")
+        raise NotebookError(f"{job.notebook}: {reason}\nSee {folder_of(run, cause or 0) / 'notebook.ipynb'}")
 
 
 def _free_places(count: int) -> list[Cluster]:
@@ -106,7 +107,7 @@ def _start(job: Job, run: Run, place: Cluster, limits: Limits) -> "subprocess.Po
     return worker
 
 
-def _wait(workers: Sequence["subprocess.Popen[bytes]"], run: Run) -> int | None:
+def first_failure(workers: Sequence[Polled], run: Run) -> int | None:
     """Wait until all have ended well, or one has not: the number of the one that was the first cause."""
     while True:
         codes = [worker.poll() for worker in workers]
@@ -115,7 +116,7 @@ def _wait(workers: Sequence["subprocess.Popen[bytes]"], run: Run) -> int | None:
         if any(codes):
             time.sleep(_CAUSE_SECONDS)
             failed = [index for index, worker in enumerate(workers) if worker.poll()]
-            own = [index for index in failed if not _OF_OTHERS.search(_end(run, index)[1])]
+            own = [index for index in failed if not _OF_OTHERS.search(end_of(run, index)[1])]
             return (own or failed)[0]
         time.sleep(_POLL_SECONDS)
 
@@ -135,9 +136,9 @@ def _end_all(workers: Sequence["subprocess.Popen[bytes]"]) -> None:
         worker.stdin.close()
 
 
-def _end(run: Run, index: int) -> tuple[str, str]:
+def end_of(run: Run, index: int) -> tuple[str, str]:
     """The status and the reason with which the worker's notebook has ended."""
-    path = _folder(run, index) / "notebook.ipynb"
+    path = folder_of(run, index) / "notebook.ipynb"
     if not path.exists():
         return "failed", f"its process ended before the notebook began; see workers/{index}.log"
     end: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["metadata"]["papermill"]
@@ -146,7 +147,7 @@ def _end(run: Run, index: int) -> tuple[str, str]:
     return end["status"], end.get("reason") or ""
 
 
-def _folder(run: Run, index: int) -> Path:
+def folder_of(run: Run, index: int) -> Path:
     return run.path if index == 0 else run.path / "workers" / str(index)
 
 
@@ -162,7 +163,7 @@ def take_part(progress: Progress | None) -> None:
     job = prepare(request["notebook"], contracts.load_file(path / "params.yaml"))
     run = Run(path, job.name, job.values)
     if place.index > 0:
-        folder = _folder(run, place.index)
+        folder = folder_of(run, place.index)
         run = create_run(job.name, job.values, "worker", job.notebook, job.sha256, job.mask, folder)
     execute(job, run, Limits(**request["limits"]), None if place.index else progress, close=place.index > 0)
 
