@@ -41,7 +41,7 @@ from workbench.train.stop import REQUESTS, Requests, raise_for
 
 SAVE_SECONDS = 15.0  # between two states within an epoch
 _MEET_SECONDS = 1.0  # between two words among workers
-_SHARE = 0.05  # of the time, at most, goes into states
+_SHARE = 0.05  # of its time, at most, training waits for states
 
 _trainings: dict[Path, Iterator[int]] = {}  # how many trainings each run has begun in this process
 
@@ -86,22 +86,20 @@ class Checkpoint:
 
     def _find(self) -> None:
         """Read the newest state of this training, on the chief, and let every worker have it."""
-        content = b""
-        if self.place.is_chief and (known := state.read(self.run.path / STATE, self.name)):
-            content = _pack(*known)
-        content = broadcast(self.strategy, content)
-        if content:
-            self.facts, self.arrays = _unpack(content)
+        known = state.read(self.run.path / STATE, self.name) if self.place.is_chief else None
+        if self.place.count > 1:
+            content = broadcast(self.strategy, _pack(*known) if known else b"")
+            known = _unpack(content) if content else None
+        if known:
+            self.facts, self.arrays = known
             self.epoch, self.step = self.facts["epoch"], self.facts["step"]
             self._check()
 
     def _check(self) -> None:
-        specs = [_spec(variable) for variable in self.variables]
-        if differing := [
-            f"{a} has become {b}" for a, b in itertools.zip_longest(self.facts["variables"], specs) if a != b
-        ]:
+        pairs = itertools.zip_longest(self.facts["variables"], map(_spec, self.variables))
+        if changed := [f"{before} has become {now}" for before, now in pairs if before != now]:
             raise UsageError(
-                f"the state in {self.run.path / STATE} is of other variables: {differing[0]}. Build the model as "
+                f"the state in {self.run.path / STATE} is of other variables: {changed[0]}. Build the model as "
                 "it was, or start a new run."
             )
         replicas = self.strategy.num_replicas_in_sync
@@ -165,9 +163,8 @@ class Checkpoint:
 
         The tensors are immutable: training gives the variables new ones.
         """
-        arrays: dict[str, Any] = {
-            f"{i}": components(self.strategy, v)[0].read_value() for i, v in enumerate(self.variables)
-        }
+        tensors = [components(self.strategy, variable)[0].read_value() for variable in self.variables]
+        arrays: dict[str, Any] = {f"{index}": tensor for index, tensor in enumerate(tensors)}
         own = differing(self.strategy, [self.variables[index] for index in self.alone])
         for position, replicas in own.items():
             arrays |= {f"{self.alone[position]}.{replica}": array for replica, array in enumerate(replicas)}

@@ -9,6 +9,7 @@ shows it anywhere.
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,12 @@ class Lines(keras.callbacks.Callback):
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run, self.epoch = run, 0
+
+    def get_state(self) -> dict[str, int]:
+        return {"epoch": self.epoch}
+
+    def set_state(self, values: Mapping[str, int]) -> None:
+        self.epoch = values["epoch"]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.started = time.perf_counter()

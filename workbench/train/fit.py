@@ -75,7 +75,7 @@ def fit(
     if ended := checkpoint.facts.get("ended"):
         checkpoint.restore()
         model.history = history
-        print(f"training had {ended} when the run was killed; its end is taken from the run's state", flush=True)
+        print(f"training had {ended} before the run was killed; its end is taken from the run's state", flush=True)
         return history
     listed = _Callbacks([*everyone, _Boundaries(checkpoint)], model, train, epochs)
     ended, started = "failed", time.perf_counter()
@@ -172,7 +172,7 @@ class _Boundaries(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         # The average of the weights takes their place at the end of fit, and so in the rest of an epoch, too.
-        self.within_epochs = not self.model.optimizer.use_ema
+        self.within_epochs = not getattr(self.model.optimizer, "use_ema", False)
         if self.checkpoint.found:
             self.checkpoint.restore()
 

@@ -21,6 +21,7 @@ from workbench.run.runs import Run
 
 STOP = "STOP"  # the file's name in the run directory
 _POLL_SECONDS = 0.1
+_PATIENCE_SECONDS = 10.0  # a launcher does not wait as long before it kills
 
 
 class StopRequested(Exception):  # noqa: N818  # not an error
@@ -33,19 +34,20 @@ class Requests:
         with requests:
             requests.pending()      # "", "STOP", "SIGINT" or "SIGTERM"
 
-    A first signal waits until it is asked for, between two steps, where training can be resumed; a second acts at once.
+    A first signal waits until it is asked for, between two steps, where training can be resumed; a second acts at once,
+    and so does one when nobody has asked for a while.
     Keras' own `stop_training` would still validate and log the part of an epoch as if it were one.
     """
 
     def __init__(self, run: Run) -> None:
         self.path = run.path / STOP
-        self.looked = 0.0
+        self.looked = self.asked = 0.0
         self.signal = ""
         self.before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Requests":
         self.path.unlink(missing_ok=True)  # that of an earlier training
-        self.signal = ""
+        self.signal, self.asked = "", time.monotonic()
         if threading.current_thread() is threading.main_thread():  # Python lets no other set handlers
             self.before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
@@ -59,14 +61,14 @@ class Requests:
             raise_for(self.signal)  # which came after the last step
 
     def pending(self) -> str:
-        now = time.monotonic()
+        self.asked = now = time.monotonic()
         if not self.signal and now - self.looked >= _POLL_SECONDS:
             self.looked = now
             return STOP if self.path.exists() else ""
         return self.signal
 
     def _take(self, number: int, frame: Any) -> None:
-        if self.signal:
+        if self.signal or time.monotonic() - self.asked > _PATIENCE_SECONDS:
             raise_for(signal.Signals(number).name)
         self.signal = signal.Signals(number).name
 

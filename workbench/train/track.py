@@ -80,6 +80,9 @@ class _TensorBoard(keras.callbacks.TensorBoard):
     on_train_batch_end = keras.callbacks.Callback.on_train_batch_end
 
 
+_REMEDIES = "Lower the learning rate, clip the gradients (clipnorm=1.0 in the optimizer), or look for NaN in the data."
+
+
 class _StopAtNaN(keras.callbacks.Callback):
     """Raises at the first loss that is no number: what follows could only be wasted time."""
 
@@ -95,10 +98,11 @@ class _StopAtNaN(keras.callbacks.Callback):
         if math.isfinite(float(loss)):
             return
         steps = f"step {batch + 1}" if first == batch else f"one of the steps {first + 1} to {batch + 1}"
-        raise FloatingPointError(
-            f"the loss became {float(loss)} at {steps} of epoch {self.epoch + 1}. Lower the learning rate, clip the "
-            "gradients (clipnorm=1.0 in the optimizer), or look for NaN in the data."
-        )
+        raise FloatingPointError(f"the loss became {float(loss)} at {steps} of epoch {self.epoch + 1}. {_REMEDIES}")
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not math.isfinite(float((logs or {}).get("loss", 0.0))):  # of a loop that says nothing of its steps
+            raise FloatingPointError(f"the loss became no number in epoch {epoch + 1}. {_REMEDIES}")
 
 
 class _EpochLog(keras.callbacks.Callback):
