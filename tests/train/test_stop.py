@@ -1,5 +1,6 @@
 """Training that a person ends: by the STOP file, or by the interrupt key."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from workbench.errors import UsageError
 from workbench.run.runs import Run, finish_run, read_record
 from workbench.train.data import batches
 from workbench.train.fit import fit
-from workbench.train.stop import STOP, BestWeights
+from workbench.train.stop import STOP, BestWeights, Requests
 
 X = np.random.default_rng(0).normal(size=(80, 4)).astype("float32")
 Y = X.sum(axis=1)
@@ -137,3 +138,24 @@ def test_the_best_epoch_has_the_lowest_validation_loss_else_the_lowest_loss(tmp_
         best.restore()
         assert best.best == {"epoch": 3, "name": key, "value": 1.0}
         assert model.get_weights()[0][0] == 2.0
+
+
+def test_two_signals_at_once_are_one_and_a_later_one_acts_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = Requests(run)
+    requests.__enter__()
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        assert requests.pending() == "SIGTERM"
+        monkeypatch.setattr("workbench.train.stop._TWIN_SECONDS", 0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        with pytest.raises(SystemExit, match="143"):  # it had not been obeyed
+            requests.__exit__(None, None, None)
+
+
+def test_a_signal_acts_at_once_when_nobody_has_asked_for_long(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.train.stop._PATIENCE_SECONDS", 0)
+    with Requests(run), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)

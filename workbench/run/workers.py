@@ -51,7 +51,7 @@ def run_on_workers(job: Job, run: Run, limits: Limits) -> None:
     """
     count = read_record(run)["workers"]["count"]
     status, reason, signals = "failed", "the workers were not started", list[int]()
-    workers = [_start(job, run, place, limits) for place in _free_places(count)]
+    workers: list[subprocess.Popen[bytes]] = []
 
     def forward(number: int) -> None:
         signals.append(number)
@@ -60,6 +60,7 @@ def run_on_workers(job: Job, run: Run, limits: Limits) -> None:
 
     with signals_to(forward):
         try:
+            workers += (_start(job, run, place, limits) for place in _free_places(count))
             cause = first_failure(workers, run)
             status, reason = "completed", ""
             if cause is not None:

@@ -21,6 +21,7 @@ from workbench.run.runs import Run
 
 STOP = "STOP"  # the file's name in the run directory
 _POLL_SECONDS = 0.1
+_TWIN_SECONDS = 1.0
 _PATIENCE_SECONDS = 10.0  # a launcher does not wait as long before it kills
 
 
@@ -34,14 +35,15 @@ class Requests:
         with requests:
             requests.pending()      # "", "STOP", "SIGINT" or "SIGTERM"
 
-    A first signal waits until it is asked for, between two steps, where training can be resumed; a second acts at once,
-    and so does one when nobody has asked for a while.
+    A first signal waits until it is asked for, between two steps, where training can be resumed. A second one acts at
+    once, but for the twin that a launcher sends when both have got the first; and so does one when nobody has asked
+    for long.
     Keras' own `stop_training` would still validate and log the part of an epoch as if it were one.
     """
 
     def __init__(self, run: Run) -> None:
         self.path = run.path / STOP
-        self.looked = self.asked = 0.0
+        self.looked = self.asked = self.taken = 0.0
         self.signal = ""
         self.before: dict[signal.Signals, Any] = {}
 
@@ -68,9 +70,10 @@ class Requests:
         return self.signal
 
     def _take(self, number: int, frame: Any) -> None:
-        if self.signal or time.monotonic() - self.asked > _PATIENCE_SECONDS:
-            raise_for(signal.Signals(number).name)
-        self.signal = signal.Signals(number).name
+        now, name = time.monotonic(), signal.Signals(number).name
+        if (self.signal and now - self.taken > _TWIN_SECONDS) or now - self.asked > _PATIENCE_SECONDS:
+            raise_for(name)
+        self.signal, self.taken = max(name, self.signal, key=REQUESTS.index), now
 
 
 REQUESTS = ("", STOP, "SIGINT", "SIGTERM")  # from the least to the most pressing
