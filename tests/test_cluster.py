@@ -62,7 +62,7 @@ def test_slurm_tasks_are_workers_with_ports_of_their_job() -> None:
     place = cluster_of(slurm())
     assert place
     assert place.index == 3
-    assert place.workers == ("gpu01:34220", "gpu01:34221", "gpu02:34220", "gpu02:34221", "login7:34220")
+    assert place.workers == ("gpu01:30220", "gpu01:30221", "gpu02:30220", "gpu02:30221", "login7:30220")
     other = cluster_of(slurm(SLURM_JOB_ID="4712"))
     assert other
     assert not set(other.workers) & set(place.workers)

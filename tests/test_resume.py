@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,8 @@ def kill(runner: "subprocess.Popen[str]", who: str, after: float) -> tuple[float
     time.sleep(after)
     lost = time.time() - max((path.stat().st_mtime for path in newest().glob("state/*.npz")), default=time.time())
     for pid in victims(runner, newest(), who) if runner.poll() is None else []:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(pid, signal.SIGKILL)
     started = time.monotonic()
     runner.communicate(timeout=60)
     return time.monotonic() - started, lost

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from workbench.errors import UsageError
 
-# Slurm jobs on the same nodes must not meet: each takes ports from its own thousandth of this range.
-_SLURM_FIRST_PORT, _SLURM_PORTS_A_JOB, _SLURM_JOBS = 20_000, 20, 1000
+# Slurm jobs on the same nodes must not meet: each takes ports from a block of its own. They end below 32768, where the
+# ports begin that Linux gives to whoever asks for any.
+_SLURM_FIRST_PORT, _SLURM_PORTS_A_JOB, _SLURM_JOBS = 20_000, 20, 600
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -24,7 +23,7 @@ from typing import Any
 from workbench import context, files
 from workbench.cluster import Cluster
 from workbench.run.runs import Run, beat
-from workbench.run.workers import folder_of
+from workbench.run.workers import folder_of, hold_port
 
 # Ray gives its processes one thread and a debugger of its own, and Ray Train the Keras of old: not so to notebooks.
 FROM_RAY = ("OMP_NUM_THREADS", "PYTHONBREAKPOINT", "TF_USE_LEGACY_KERAS")
@@ -39,8 +38,7 @@ class Worker:
         import ray
 
         self.path, self.copy = path, Path.cwd()  # the latter is the project's, as Ray has brought it here
-        self.held = socket.socket()  # it does not listen: the others would take it for the worker
-        self.held.bind(("", 0))
+        self.held = hold_port("")
         self.shared = (path / "run.json").is_file() and files.sha256(path / "run.json") == sha256
         self.root = root if self.shared and root.is_dir() else self.copy
         return f"{ray.util.get_node_ip_address()}:{self.held.getsockname()[1]}", self.shared

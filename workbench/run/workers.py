@@ -8,6 +8,7 @@ and its log. Here are both sides: who starts them, and what `python -m workbench
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -29,6 +30,7 @@ from workbench.run.launch import Job, Limits, Progress, close_with, execute, pre
 from workbench.run.runs import Run, create_run, read_record
 from workbench.run.signals import signals_to
 
+_PORTS = range(10_000, 20_000)
 _POLL_SECONDS = 0.1
 _CAUSE_SECONDS = 2.0  # within which the death of a worker, and what it did to the others, can come to be known
 _END_SECONDS = 20.0  # for a worker to end when another has failed, before it is killed
@@ -79,13 +81,27 @@ def run_on_workers(job: Job, run: Run, limits: Limits) -> None:
 
 
 def _free_places(count: int) -> list[Cluster]:
-    """As many places on free ports of this machine. TensorFlow's server shares its port with nobody, so that none of
-    them can be held until it comes; a port that somebody else has taken by then is an error that says so.
-    """
+    """As many places on free ports of this machine."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        sockets = [stack.enter_context(hold_port("127.0.0.1")) for _ in range(count)]
         addresses = tuple(f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
     return [Cluster(addresses, index) for index in range(count)]
+
+
+def hold_port(host: str) -> socket.socket:
+    """A socket at a free port, which does not listen.
+
+    TensorFlow's server shares its port with nobody, so that the port must be let go seconds before it comes. Hence it is
+    none of those that the system gives to whoever asks for any, as each kernel does.
+    """
+    while True:
+        one = socket.socket()
+        try:
+            one.bind((host, random.SystemRandom().choice(_PORTS)))
+        except OSError:
+            one.close()
+        else:
+            return one
 
 
 def _start(job: Job, run: Run, place: Cluster, limits: Limits) -> "subprocess.Popen[bytes]":
