@@ -120,7 +120,7 @@ def kill(runner: "subprocess.Popen[str]", who: str, after: float) -> tuple[float
     while not (newest() / "state").exists() and runner.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
     time.sleep(after)
-    lost = time.time() - max((path.stat().st_mtime for path in newest().glob("state/*.npz")), default=time.time())
+    lost = time.time() - max((path.stat().st_mtime for path in newest().glob("state/*.state")), default=time.time())
     for pid in victims(runner, newest(), who) if runner.poll() is None else []:
         with suppress(ProcessLookupError):  # it has just ended by itself
             os.kill(pid, signal.SIGKILL)
@@ -176,17 +176,17 @@ def test_a_killed_run_ends_with_the_bits_of_one_that_was_not(notebook: Path, kin
 def test_sigterm_saves_the_state_and_exits_143(notebook: Path, workers: int) -> None:
     runner = start("run", str(notebook), "--workers", str(workers))
     until = time.monotonic() + 60
-    while not (find_runs() and any(newest().glob("state/0-*.npz"))):
+    while not (find_runs() and any(newest().glob("state/0-*.state"))):
         assert time.monotonic() < until
         time.sleep(0.02)
-    before = {path.name for path in newest().glob("state/0-*.npz")}
+    before = {path.name for path in newest().glob("state/0-*.state")}
     started = time.monotonic()
     runner.terminate()
     output, _ = runner.communicate(timeout=60)
     assert time.monotonic() - started < 10
     assert runner.returncode == 143, output
     assert f"workbench resume {newest().name}" in output
-    assert {path.name for path in newest().glob("state/0-*.npz")} - before
+    assert {path.name for path in newest().glob("state/0-*.state")} - before
     resumed = start("resume", newest().name)
     output, _ = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, output

@@ -18,7 +18,7 @@ def names(folder: Path) -> list[str]:
 def test_what_is_written_is_read_and_two_are_kept(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     for epoch in range(4):
-        state.write(folder, "0", {"epoch": epoch}, {"a": np.arange(epoch), "b": np.float32(epoch)})
+        state.write(folder, "0", {"epoch": epoch}, {"a": np.arange(epoch), "b": np.array(epoch)})
     state.write(folder, "1", {"epoch": 9}, {})
 
     found = state.read(folder, "0")

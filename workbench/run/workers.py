@@ -91,8 +91,8 @@ def _free_places(count: int) -> list[Cluster]:
 def hold_port(host: str) -> socket.socket:
     """A socket at a free port, which does not listen.
 
-    TensorFlow's server shares its port with nobody, so that the port must be let go seconds before it comes. Hence it is
-    none of those that the system gives to whoever asks for any, as each kernel does.
+    TensorFlow's server shares its port with nobody, so that the port must be let go seconds before it comes. Hence it
+    is none of those that the system gives to whoever asks for any, as each kernel does.
     """
     while True:
         one = socket.socket()

@@ -161,7 +161,7 @@ class Checkpoint:
     def _values(self) -> dict[str, Any]:
         """Each variable's tensor by its number; and by number and replica, where replicas differ.
 
-        The tensors are immutable: training gives the variables new ones.
+        The tensors are the variables' own memory, which training cannot change while it is held.
         """
         tensors = [components(self.strategy, variable)[0].read_value() for variable in self.variables]
         arrays: dict[str, Any] = {f"{index}": tensor for index, tensor in enumerate(tensors)}

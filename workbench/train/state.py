@@ -6,10 +6,12 @@
 
     found = read(run.path / "state", "0")               # (facts, arrays) of the newest file that is whole, or None
 
-A file is <training>-<sequence>-<sha256>.npz. One whose content is not what its name says is passed over.
+A file is <training>-<sequence>-<sha256>.state. One whose content is not what its name says is passed over.
 """
 
+import hashlib
 import json
+import math
 import re
 import threading
 from collections.abc import Mapping
@@ -21,25 +23,29 @@ import numpy as np
 from workbench import files
 
 _DEEP = 2
-_FACTS = "facts"
-_NAME = re.compile(r"(?P<training>.+)-(?P<sequence>\d{6,})-(?P<digest>[0-9a-f]{64})\.npz")
+_CHUNK = 2**26  # bytes of one write: some systems take no more than 2 GiB
+_NAME = re.compile(r"(?P<training>.+)-(?P<sequence>\d{6,})-(?P<digest>[0-9a-f]{64})\.state")
 
 State = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
-def write(folder: Path, training: str, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> Path:
-    """Write a state of `training`, whole or not at all, and forget those before the last one.
-
-    arrays: what NumPy takes as such. An immutable tensor, above all, costs nothing to keep until then.
-    """
+def write(folder: Path, training: str, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write a state of `training`, whole or not at all, and forget those before the last one."""
     folder.mkdir(exist_ok=True)
     known = _states(folder, training)
     sequence = int(_match(known[0])["sequence"]) + 1 if known else 1
-    staging = folder / f".incoming-{training}.npz"
-    # NumPy has no name for some of TensorFlow's types (bfloat16, float8), but for their bits it does.
-    bits = {name: _bits(np.asarray(array)) for name, array in arrays.items()}
-    np.savez(staging, allow_pickle=False, **{_FACTS: np.array(json.dumps(facts))}, **bits)
-    path = folder / f"{training}-{sequence:06d}-{files.sha256(staging)}.npz"
+    staging = folder / f".incoming-{training}"
+    specs = [[name, array.dtype.str, array.shape] for name, array in arrays.items()]
+    head = memoryview(json.dumps([facts, specs]).encode() + b"\n")
+    hashing = hashlib.sha256()
+    with open(staging, "wb", buffering=0) as file:
+        # The arrays' own memory: a copy of it, as a .npz makes, takes longer than to hash and write it.
+        bits = (np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in arrays.values())
+        for part in (head, *bits):
+            hashing.update(part)
+            for start in range(0, len(part), _CHUNK):
+                file.write(part[start : start + _CHUNK])
+    path = folder / f"{training}-{sequence:06d}-{hashing.hexdigest()}.state"
     files.replace(staging, path)
     for old in known[_DEEP - 1 :]:
         old.unlink(missing_ok=True)
@@ -52,9 +58,14 @@ def read(folder: Path, training: str) -> State | None:
         if files.sha256(path) != _match(path)["digest"]:
             print(f"the state {path.name} is damaged; the one before it is taken")
             continue
-        with np.load(path, allow_pickle=False) as content:
-            facts = json.loads(str(content[_FACTS]))
-            return facts, {name: content[name] for name in content.files if name != _FACTS}
+        content = path.read_bytes()
+        position = content.index(b"\n") + 1
+        facts, specs = json.loads(content[:position])
+        arrays = {}
+        for name, dtype, shape in specs:
+            arrays[name] = np.frombuffer(content, dtype, math.prod(shape), position).reshape(shape)
+            position += arrays[name].nbytes
+        return facts, arrays
     return None
 
 
@@ -68,7 +79,8 @@ class Writer:
 
     def __init__(self, folder: Path, training: str) -> None:
         self.folder, self.training = folder, training
-        self.waiting: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None
+        self.waiting: tuple[Mapping[str, Any], dict[str, np.ndarray]] | None = None
+        self.free: list[dict[str, np.ndarray]] = []  # memory of states that have been written
         self.problem: OSError | None = None
         self.closing = False
         self.news = threading.Condition()
@@ -76,10 +88,19 @@ class Writer:
         self.thread.start()
 
     def put(self, facts: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-        """Let this be the state that is written next."""
+        """Let this be the state that is written next. The arrays, or tensors, are copied before it returns.
+
+        Two copies are kept, since memory that is new to the process costs ten times the copy.
+        """
         with self.news:
+            if self.waiting:
+                self.free.append(self.waiting[1])
+                self.waiting = None
+            memory = self.free.pop() if self.free else {}
             problem, self.problem = self.problem, None
-            self.waiting = (facts, arrays)
+        copies = {name: _copied(np.asarray(array), memory.get(name)) for name, array in arrays.items()}
+        with self.news:
+            self.waiting = (facts, copies)
             self.news.notify()
         if problem:  # training is worth more than the means to resume it
             print(f"a state could not be written: {problem}; a killed run would go on from an older one", flush=True)
@@ -105,11 +126,13 @@ class Writer:
                 self.problem = None
             except OSError as error:
                 self.problem = error
+            with self.news:
+                self.free.append(arrays)
 
 
 def _states(folder: Path, training: str) -> list[Path]:
     """The states of `training`, newest first."""
-    found = [path for path in folder.glob("*.npz") if (m := _NAME.fullmatch(path.name)) and m["training"] == training]
+    found = [path for path in folder.glob("*.state") if (m := _NAME.fullmatch(path.name)) and m["training"] == training]
     return sorted(found, key=lambda path: int(_match(path)["sequence"]), reverse=True)
 
 
@@ -119,5 +142,8 @@ def _match(path: Path) -> re.Match[str]:
     return match
 
 
-def _bits(array: np.ndarray) -> np.ndarray:
-    return array.view(f"u{array.itemsize}") if array.dtype.kind == "V" else array
+def _copied(array: np.ndarray, memory: np.ndarray | None) -> np.ndarray:
+    if memory is None or (memory.shape, memory.dtype) != (array.shape, array.dtype):
+        return np.array(array)
+    np.copyto(memory, array)
+    return memory
