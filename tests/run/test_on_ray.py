@@ -156,6 +156,7 @@ def test_workers_on_two_nodes_train_what_two_local_ones_do(write_notebook: Calla
     assert "completed" in output  # what the chief prints is shown
 
 
+@pytest.mark.soak
 def test_the_worker_that_fails_is_named_and_ends_the_others(write_notebook: Callable[..., Path], ray: Ray) -> None:
     notebook = write_notebook(WHERE, "assert index == 0, 'not my day'\ntime.sleep(600)")
     started = time.monotonic()

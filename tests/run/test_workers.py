@@ -120,7 +120,7 @@ def test_the_worker_that_failed_is_named_and_the_others_are_ended(write_notebook
 
 
 @pytest.mark.usefixtures("ended")
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", [pytest.param(0, marks=pytest.mark.soak), 1])
 def test_a_worker_that_is_killed_ends_the_job(write_notebook: Callable[..., Path], project: Path, index: int) -> None:
     """The others wait in a collective then; TensorFlow tells them in 10 to 20 seconds, the launcher at once."""
     notebook = write_notebook(WHICH + MEET, GATHER)
@@ -138,7 +138,11 @@ def test_a_worker_that_is_killed_ends_the_job(write_notebook: Callable[..., Path
 @pytest.mark.usefixtures("ended")
 @pytest.mark.parametrize(
     ("number", "code", "status"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "interrupted"), (9, -9, "lost")],
+    [
+        pytest.param(signal.SIGINT, 130, "interrupted", marks=pytest.mark.soak),
+        (signal.SIGTERM, 143, "interrupted"),
+        (9, -9, "lost"),
+    ],
 )
 def test_signals_to_the_launcher_end_all_workers(
     write_notebook: Callable[..., Path], project: Path, number: int, code: int, status: str
