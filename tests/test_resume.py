@@ -169,7 +169,11 @@ def outputs(path: Path) -> str:
 
 @pytest.mark.parametrize(
     ("kind", "workers", "who"),
-    [("plain", 1, "chief"), pytest.param("rich", 1, "runner", marks=pytest.mark.soak), ("rich", 2, "worker")],
+    [
+        ("plain", 1, "chief"),
+        pytest.param("rich", 1, "runner", marks=pytest.mark.soak),
+        ("rich", 2, "worker"),
+    ],
 )
 def test_a_killed_run_ends_with_the_bits_of_one_that_was_not(notebook: Path, kind: str, workers: int, who: str) -> None:
     whole, seconds = uninterrupted(notebook, kind, workers)
