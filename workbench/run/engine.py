@@ -27,7 +27,7 @@ from papermill.engines import NBClientEngine
 
 from workbench.run.executed import Executed
 from workbench.run.outputs import BoundedOutputs, size
-from workbench.run.signals import signals_to
+from workbench.run.signals import signals_to, stop_for
 
 GRACE_SECONDS = 5.0  # for a cell to end after an interrupt, before its kernel is killed
 _HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
@@ -74,9 +74,7 @@ class Engine(NBClientEngine):
             on_end(end.status, end.reason)
             executed.close(end.status, end.reason)
         if end.signal:
-            stop = KeyboardInterrupt() if end.signal == signal.SIGINT else SystemExit(128 + end.signal)
-            stop.add_note(end.reason)
-            raise stop
+            raise stop_for(end.signal, end.reason)
         return executed.for_papermill()
 
 

@@ -27,7 +27,7 @@ from workbench.run.launch import Job, Limits, close_with
 from workbench.run.params import contract_of, describe
 from workbench.run.ray_worker import FROM_RAY, Worker, pack, unpack
 from workbench.run.runs import Run, read_record
-from workbench.run.signals import signals_to
+from workbench.run.signals import signals_to, stop_for
 from workbench.run.workers import end_of, first_failure, folder_of
 
 _ENDINGS = ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0))  # to the other workers, each with its seconds to end
@@ -68,9 +68,7 @@ def run_on_ray(job: Job, run: Run, limits: Limits, private: bool = False) -> Non
     finally:
         close_with(run, status, reason, job.mask)
     if status == "interrupted":
-        stop = KeyboardInterrupt() if signals[0] == signal.SIGINT else SystemExit(128 + signals[0])
-        stop.add_note(reason)
-        raise stop
+        raise stop_for(signals[0], reason)
     if status != "completed":
         raise NotebookError(f"{job.notebook}: {reason}\nSee {folder_of(run, cause or 0) / 'notebook.ipynb'}")
 

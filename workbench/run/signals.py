@@ -2,6 +2,7 @@
 
 with signals_to(client.interrupt):
     ...
+raise stop_for(signal.SIGTERM, "interrupted by SIGTERM in cell 4")     # SystemExit(143)
 """
 
 import signal
@@ -22,3 +23,10 @@ def signals_to(handle: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def stop_for(number: int, reason: str) -> KeyboardInterrupt | SystemExit:
+    """What a launcher raises when all is closed: KeyboardInterrupt after SIGINT, else SystemExit; with `reason`."""
+    stop = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+    stop.add_note(reason)
+    return stop

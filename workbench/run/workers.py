@@ -28,7 +28,7 @@ from workbench.errors import NotebookError
 from workbench.run import params as contracts
 from workbench.run.launch import Job, Limits, Progress, close_with, execute, prepare
 from workbench.run.runs import Run, create_run, read_record
-from workbench.run.signals import signals_to
+from workbench.run.signals import signals_to, stop_for
 
 _PORTS = range(10_000, 20_000)
 _POLL_SECONDS = 0.1
@@ -73,9 +73,7 @@ def run_on_workers(job: Job, run: Run, limits: Limits) -> None:
             _end_all(workers)
             close_with(run, status, reason, job.mask)
     if signals:
-        stop = KeyboardInterrupt() if signals[0] == signal.SIGINT else SystemExit(128 + signals[0])
-        stop.add_note(reason)
-        raise stop
+        raise stop_for(signals[0], reason)
     if status != "completed":
         raise NotebookError(f"{job.notebook}: {reason}\nSee {folder_of(run, cause or 0) / 'notebook.ipynb'}")
 
