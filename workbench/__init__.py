@@ -39,6 +39,11 @@ _CONTENTS = {
     "show": "workbench.train.show",
     "export": "workbench.exports.artefacts",
     "verify": "workbench.exports.verify",
+    "register": "workbench.operate.registry",
+    "versions": "workbench.operate.registry",
+    "promote": "workbench.operate.registry",
+    "rollback": "workbench.operate.registry",
+    "load_model": "workbench.operate.load",
 }
 
 __all__ = list(_CONTENTS)
@@ -46,6 +51,8 @@ __all__ = list(_CONTENTS)
 if TYPE_CHECKING:
     from workbench.exports.artefacts import export
     from workbench.exports.verify import verify
+    from workbench.operate.load import load_model
+    from workbench.operate.registry import promote, register, rollback, versions
     from workbench.run.compare import compare
     from workbench.run.form import form
     from workbench.run.launch import run_notebook

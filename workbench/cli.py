@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from workbench import cli_models
 from workbench.errors import GateError, NotebookError, UsageError
 from workbench.terminal import Progress, span, summary, table
 
@@ -323,3 +324,7 @@ def _zygotes(found: list[dict[str, Any]], as_json: bool, what: str) -> None:
         print(f"process {zygote['pid']}{what}; {zygote.get('megabytes', '?')} MB; its kernels: {kernels}")
     if not (found or as_json):
         print("none; the next kernel starts one")
+
+
+for command in cli_models.COMMANDS:
+    cli.add_command(command)

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+INCOMING = ".incoming-"  # what a folder is called before it has its name
+
 
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` of `text` as UTF-8."""
@@ -48,35 +50,47 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add one line with a single write, so that a crash can tear no line but the last."""
+def append_line(path: Path, line: str, durably: bool = False) -> None:
+    """Add one line with a single write, so that a crash can tear no line but the last; `durably`: wait for the disk."""
     with open(path, "ab", buffering=0) as file:
         file.write(line.encode() + b"\n")
+        if durably:
+            os.fsync(file.fileno())
 
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
     """A new folder that becomes `target`, instead of an older one, when the block ends well; else it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=".incoming-"))
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=INCOMING))
     try:
         yield folder
-        for parent, _, names in os.walk(folder):
-            for name in names:
-                _fsync(Path(parent, name))
-            _fsync(Path(parent))
-        folder.chmod(0o777 & ~umask())
+        seal(folder)
         outgoing = None
         if target.exists():
             outgoing = Path(tempfile.mkdtemp(dir=target.parent, prefix=".outgoing-"))
             os.rename(target, outgoing)
-        os.rename(folder, target)
-        _fsync(target.parent)
+        rename(folder, target)
         if outgoing:
             shutil.rmtree(outgoing)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def seal(folder: Path) -> None:
+    """Wait until all of a folder of mkdtemp is on the disk, and give it a new folder's permissions."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            _fsync(Path(parent, name))
+        _fsync(Path(parent))
+    folder.chmod(0o777 & ~umask())
+
+
+def rename(folder: Path, target: Path) -> None:
+    """Let a sealed folder become `target`, which is not there."""
+    os.rename(folder, target)
+    _fsync(target.parent)
 
 
 def sha256(path: Path) -> str:

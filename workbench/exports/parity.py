@@ -53,25 +53,25 @@ def metric(answers: Arrays, expected: Arrays, targets: Arrays, tolerance: float)
     figures: dict[str, Any] = {}
     allowed = max(tolerance, 0.01)
     for name, target in targets.items():
-        if _is_ranked(expected[name]) and target.dtype.kind in "iu":
-            kind, model, artefact = "accuracy", _accuracy(expected[name], target), _accuracy(answers[name], target)
-            worse = model - artefact > allowed
-        else:
-            kind, model, artefact = "mean absolute error", _error(expected[name], target), _error(answers[name], target)
-            worse = artefact > model * (1 + allowed) + _SMALLEST_SCALE
-        if worse:
+        kind, of_model = scores(expected[name], target)
+        model, artefact = float(of_model.mean()), float(scores(answers[name], target)[1].mean())
+        ranked = kind == "accuracy"
+        if model - artefact > allowed if ranked else artefact > model * (1 + allowed) + _SMALLEST_SCALE:
             raise RefusedError(f"{name}: its {kind} on the sample is {artefact:.4g}; predict's is {model:.4g}")
         figures[name] = {"name": kind, "predict": model, "artefact": artefact}
     return figures or None
 
 
+def scores(values: np.ndarray, target: np.ndarray) -> tuple[str, np.ndarray]:
+    """The metric's name, and each row's share in it (n,): `accuracy` for ranked outputs with whole numbers as targets,
+    else `mean absolute error`.
+    """
+    if _is_ranked(values) and target.dtype.kind in "iu":
+        name, each = "accuracy", values.argmax(axis=-1) == target.reshape(values.shape[:-1])
+    else:
+        name, each = "mean absolute error", np.abs(values.astype(float) - target.astype(float).reshape(values.shape))
+    return name, each.reshape(len(values), -1).mean(axis=1)
+
+
 def _is_ranked(array: np.ndarray) -> bool:
     return array.dtype.kind == "f" and array.ndim > 1 and array.shape[-1] > 1
-
-
-def _accuracy(scores: np.ndarray, target: np.ndarray) -> float:
-    return float(np.mean(scores.argmax(axis=-1) == target.reshape(scores.shape[:-1])))
-
-
-def _error(values: np.ndarray, target: np.ndarray) -> float:
-    return float(np.mean(np.abs(values.astype(float) - target.astype(float).reshape(values.shape))))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf import json_format  # type: ignore[import-untyped]
+from google.protobuf import json_format
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 from tensorflow.python.grappler import tf_optimizer

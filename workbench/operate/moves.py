@@ -1,0 +1,193 @@
+"""One change of a model's versions and labels at a time, and each of them whole, whatever is killed meanwhile.
+
+    with opened("digits") as model:                 # nobody else changes anything until the block ends
+        move(model, "promote", version=3, label="stable", before=None, judged=[], forced=False, because=None)
+
+A change is first written down, as intent.json, then carried out step by step, and then forgotten. Whoever opens the
+model next carries out what is left of one whose process was killed: each step may be done twice. The history is what
+counts; labels.json and models.config follow from it.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from workbench import context, files
+from workbench.errors import GateError, UsageError
+from workbench.operate import ledger as ledgers
+from workbench.operate import models_config
+from workbench.operate.ledger import HISTORY, Ledger
+
+LABELS, INTENT, LOCK = "labels.json", "intent.json", ".lock"
+_SECONDS = 60  # a change takes a fraction of one
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model's folder and its history, checked."""
+
+    folder: Path
+    ledger: Ledger
+
+
+def models_folder() -> Path:
+    """outputs/models of the project around the working folder."""
+    return context.project_root() / "outputs" / "models"
+
+
+def models() -> list[str]:
+    """The names of the registered models."""
+    return sorted(path.parent.name for path in models_folder().glob(f"*/{HISTORY}"))
+
+
+def find_model(name: str) -> Path:
+    """The folder of the registered model `name`. Raises UsageError if there is none."""
+    if name not in models():
+        known = ", ".join(models()) or "none yet; `workbench register RUN` makes one"
+        raise UsageError(f"{name}: no such model; expected one of {known}")
+    return models_folder() / name
+
+
+@contextmanager
+def opened(name: str, restore: bool = False) -> Iterator[Model]:
+    """The model, whose folder exists, with what was begun on it carried out, while nobody else changes it.
+
+    Raises GateError when its history or its labels are not what was written, and after waiting a minute for another
+    process. `restore`: write labels.json and models.config anew from the history.
+    """
+    folder = models_folder() / name
+    with locked(folder):
+        intent = folder / INTENT
+        if intent.exists():
+            _carry_out(folder, _cut_torn_line(folder, _load(intent)), _load(intent))
+        ledger = ledgers.read(folder / HISTORY, name)
+        if restore:
+            _publish(folder, ledger)
+        elif problem := wrong_labels(folder, ledger):
+            raise GateError(f"{problem}. `workbench audit --restore` writes it anew from the history")
+        yield Model(folder, ledger)
+
+
+def read(name: str) -> Model:
+    """The model as it is, without waiting for anybody. Raises UsageError for an unknown name, GateError for a history
+    that is not what was written.
+    """
+    folder = find_model(name)
+    return Model(folder, ledgers.read(folder / HISTORY, name))
+
+
+def move(model: Model, event: str, staging: Path | None = None, **facts: Any) -> None:
+    """Change the model, which is open: append the event to its history, and let all follow from that.
+
+    `staging`: the sealed folder of a version that is registered. Of versions that are pruned the folders are removed.
+    """
+    target = model.folder / str(facts["version"]) if staging else None
+    if target and target.exists():
+        raise GateError(f"{target} is there, though the history knows no such version; move it elsewhere")
+    line = ledgers.next_line(model.ledger, event, **facts)
+    intent = {
+        "line": line,
+        "rename": [staging.name, target.name] if staging and target else None,
+        "remove": facts["versions"] if event == "prune" else [],
+    }
+    files.write_json(model.folder / INTENT, intent)
+    _carry_out(model.folder, model.ledger, intent)
+
+
+@contextmanager
+def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
+    """Hold a lock in the folder; it is given back when the process ends, however that is."""
+    try:
+        with FileLock(folder / name, timeout=_SECONDS):
+            yield
+    except Timeout as error:
+        raise GateError(f"{folder / name}: held by another process for {_SECONDS} s; end that, or try again") from error
+
+
+def wrong_labels(folder: Path, ledger: Ledger) -> str | None:
+    """How labels.json differs from what the history says; None if it does not."""
+    path, wanted = folder / LABELS, _labels_text(ledger)
+    found = path.read_bytes().decode(errors="replace") if path.exists() else None
+    if found == wanted or (found is None and not ledger.lines):
+        return None
+    how = "missing" if found is None else "not what was written"
+    return f"{path} is {how}; the history says {json.dumps(ledgers.labels(ledger))}"
+
+
+def _carry_out(folder: Path, ledger: Ledger, intent: dict[str, Any]) -> None:
+    if intent["rename"]:
+        staging, target = (folder / name for name in intent["rename"])
+        if staging.exists():
+            files.rename(staging, target)
+    line = intent["line"]
+    if ledger.lines[-1:] != (line.encode(),):
+        files.append_line(folder / HISTORY, line, durably=True)
+        ledger = ledgers.appended(ledger, line)
+    _publish(folder, ledger)
+    for version in intent["remove"]:
+        outgoing = folder / f".outgoing-{version}"
+        if (folder / str(version)).exists():
+            os.rename(folder / str(version), outgoing)  # half a version must not look like one
+        shutil.rmtree(outgoing, ignore_errors=True)
+    (folder / INTENT).unlink()
+
+
+def _publish(folder: Path, ledger: Ledger) -> None:
+    """Let labels.json and models.config say what the history says."""
+    if wrong_labels(folder, ledger):
+        files.write_text(folder / LABELS, _labels_text(ledger))
+    with locked(folder.parent):
+        path = folder.parent / models_config.CONFIG
+        try:
+            others = models_config.read(path) if path.exists() else entries()
+        except GateError:  # damaged
+            others = entries()
+        models_config.write(path, {**others, folder.name: entry(folder, ledger)})
+
+
+def entry(folder: Path, ledger: Ledger) -> Any:
+    """The model in models.config. A server holds each label's version, and the one that it would be taken back to, so
+    that this needs no load.
+    """
+    stacks = ledgers.stacks(ledger)
+    return models_config.entry(folder, ledgers.labels(ledger), {v for stack in stacks.values() for v in stack[-2:]})
+
+
+def entries() -> dict[str, Any]:
+    """The same of all models whose history can be read."""
+    found = {}
+    for name in models():
+        with suppress(GateError):
+            model = read(name)
+            found[name] = entry(model.folder, model.ledger)
+    return found
+
+
+def _labels_text(ledger: Ledger) -> str:
+    return json.dumps(ledgers.labels(ledger), indent=2) + "\n"
+
+
+def _load(intent: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads(intent.read_text(encoding="utf-8"))
+        return {key: value[key] for key in ("line", "rename", "remove")}
+    except (ValueError, KeyError) as error:
+        raise GateError(f"{intent}: not what was written; remove it and run `workbench audit`") from error
+
+
+def _cut_torn_line(folder: Path, intent: dict[str, Any]) -> Ledger:
+    """The history, without the part of the intent's own line that a killed process has left."""
+    path = folder / HISTORY
+    content = path.read_bytes() if path.exists() else b""
+    whole, newline, rest = content.rpartition(b"\n")
+    if rest and intent["line"].encode().startswith(rest):
+        content = whole + newline
+        os.truncate(path, len(content))
+    return ledgers.parse(content, path, folder.name)

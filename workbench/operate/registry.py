@@ -1,0 +1,251 @@
+"""Versions of a model, and the labels that say which of them is served.
+
+    version = register(run)                         # a verified run becomes digits/1
+    promote("digits", version)                      # stable, if the gate lets it pass
+    promote("digits", 2, label="canary")
+    rollback("digits")                              # stable is what it was before
+
+outputs/models/<name>/<version>/ is a version as TensorFlow Serving takes it; labels.json says what each label points
+at, history.jsonl who moved it, when and why, and outputs/models/models.config tells a server. Nothing here loads
+TensorFlow: where answers of a model are needed, another process gives them.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench import files
+from workbench.errors import GateError, UsageError
+from workbench.operate import ledger as ledgers
+from workbench.operate import moves
+from workbench.operate import version as folders
+from workbench.operate.moves import Model, find_model, models_folder, opened
+from workbench.run.lost import settle
+from workbench.run.runs import NAME, Run, find_run
+
+if TYPE_CHECKING:
+    from workbench.operate.gate import Judgement
+
+STABLE = "stable"
+
+
+def register(run: Run | str, name: str | None = None) -> int:
+    """Make a verified run the next version of the model `name` (the run's own, if it is not given); returns its number.
+
+    The same run, with the same artefacts, is the same version, unless that has been damaged since.
+
+    Raises GateError for a run that is not completed or not verified, for files that are not those which it has
+    recorded, and for files that are not safe to open.
+    """
+    run = find_run(run) if isinstance(run, str) else run
+    settle(run)
+    record = folders.refuse_unfit(run)
+    name = name or run.name
+    if not NAME.fullmatch(name):
+        raise UsageError(f"model name {name!r}: expected letters, digits, '.', '_' or '-', starting with a letter")
+    who = f"{run.name}/{run.id}"
+    content = hashlib.sha256(json.dumps(record["artefacts"], sort_keys=True).encode()).hexdigest()
+    folder = models_folder() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with moves.locked(folder, ".register.lock"):  # one copies at a time; labels can be moved meanwhile
+        with opened(name) as model:
+            known = _registered_from(model, who, content)
+            version = known or ledgers.last_version(model.ledger) + 1
+        if known:
+            return known
+        for left in folder.glob(f"{files.INCOMING}*"):  # by a process that was killed, as we hold the lock
+            shutil.rmtree(left)
+        staging = Path(tempfile.mkdtemp(dir=folder, prefix=files.INCOMING))
+        try:
+            manifest = folders.write(run, record, staging, name, version)
+            files.seal(staging)
+            with opened(name) as model:
+                moves.move(
+                    model,
+                    "register",
+                    staging,
+                    version=version,
+                    run=who,
+                    content=content,
+                    manifest=files.sha256(staging / folders.MANIFEST),
+                    signature=_sha256(staging / folders.SIGNATURE),
+                    metrics=record["metrics"],
+                    formats=folders.formats(staging),
+                    bytes=sum(file["bytes"] for file in manifest["files"].values()),
+                )
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+    return version
+
+
+def versions(name: str) -> list[dict[str, Any]]:
+    """The model's versions, newest first: version, labels, run, registered (UTC), metrics, formats, bytes, path and the
+    hash of its manifest. Raises UsageError for an unknown model, GateError for a history that was changed.
+    """
+    model = moves.read(name)
+    pointing = ledgers.labels(model.ledger)
+    return [
+        {
+            "version": version,
+            "labels": [label for label, at in pointing.items() if at == version],
+            "run": entry["run"],
+            "registered": entry["time"],
+            "metrics": entry["metrics"],
+            "formats": entry["formats"],
+            "bytes": entry["bytes"],
+            "manifest": entry["manifest"],
+            "path": model.folder / str(version),
+        }
+        for version, entry in sorted(ledgers.registrations(model.ledger).items(), reverse=True)
+    ]
+
+
+def promote(
+    name: str,
+    version: int,
+    label: str = STABLE,
+    rules: Sequence[str] = (),
+    force: bool = False,
+    because: str | None = None,
+) -> "Judgement | None":
+    """Let the label point at the version, if it passes the gate; returns how it was judged, None if it points there.
+
+    rules: more than those of params/gates.yaml. force: even if one is broken, `because` of a reason that is recorded.
+
+    Raises GateError with every rule's figures when one is broken, and for a version whose files are not what was
+    registered, which no force lets pass. Raises UsageError for an unknown version, label or rule.
+    """
+    if not NAME.fullmatch(label):
+        raise UsageError(f"label {label!r}: expected letters, digits, '.', '_' or '-', starting with a letter")
+    if force and not because:
+        raise UsageError("promote: to force a version past the gate needs a reason: --because TEXT")
+    from workbench.operate import gate  # with NumPy, which nothing else here needs
+
+    find_model(name)
+    parsed = gate.rules_for(name, rules)
+    with opened(name) as model:  # until it is opened again to be changed, others may change it
+        pass
+    while True:
+        _refuse_damaged(model, version)
+        pointing = ledgers.labels(model.ledger)
+        if pointing.get(label) == version:
+            return None
+        stable = pointing.get(STABLE)
+        judgement = gate.judge(parsed, model.folder / str(version), model.folder / str(stable) if stable else None)
+        with opened(name) as model:
+            now = ledgers.labels(model.ledger)
+            if now.get(STABLE) != stable or not ledgers.registered(model.ledger, version):
+                continue  # somebody has moved it, or pruned the version, while we compared
+            facts: dict[str, Any] = {
+                "version": version,
+                "label": label,
+                "before": now.get(label),
+                "judged": [asdict(verdict) for verdict in judgement.verdicts],
+                "compared": judgement.comparison and asdict(judgement.comparison),
+                "because": because,
+            }
+            if not judgement.passed and not force:
+                moves.move(model, "refused", **facts)
+                broken = sum(not verdict.passed for verdict in judgement.verdicts)
+                head = f"{name} {version} does not become {label}: {broken} of {len(judgement.verdicts)} rules broken"
+                end = '--force --because "..." lets it pass, on the record'
+                raise GateError("\n  ".join([head, *judgement.lines(), end]))
+            moves.move(model, "promote", **facts, forced=not judgement.passed)
+            return judgement
+
+
+def rollback(name: str, label: str = STABLE, because: str | None = None) -> int | None:
+    """Let the label point at what it pointed at before, and return that version; again, at the one before that.
+
+    A label that has no earlier value is removed (None), but `stable`, without which nothing would be served. Raises
+    UsageError when there is nothing to go back to, GateError when the version's files are not what was registered.
+    """
+    find_model(name)
+    with opened(name) as model:
+        stack = ledgers.stacks(model.ledger).get(label)
+        if not stack or (len(stack) == 1 and label == STABLE):
+            now = f"it is {stack[-1]}" if stack else "no version has it"
+            raise UsageError(f"{name}: {label} has no earlier version to go back to; {now}")
+        before = stack[-2] if len(stack) > 1 else None
+        if before is not None:
+            _refuse_damaged(model, before)
+        moves.move(model, "rollback", version=before, label=label, before=stack[-1], because=because)
+    return before
+
+
+def prune(name: str, keep: int = 5) -> list[int]:
+    """Delete versions, and return which. Those stay that have a label, or would be what a label is taken back to, and
+    the newest `keep`.
+    """
+    find_model(name)
+    with opened(name) as model:
+        there = sorted(ledgers.registrations(model.ledger))
+        used = {v for stack in ledgers.stacks(model.ledger).values() for v in stack[-2:]}
+        gone = [version for version in there[: max(len(there) - keep, 0)] if version not in used]
+        if gone:
+            moves.move(model, "prune", versions=gone)
+    return gone
+
+
+def labels(name: str, at: str | None = None) -> dict[str, int]:
+    """The version that each label points at, or pointed at then; `at`: ISO 8601, in UTC unless it says otherwise."""
+    return ledgers.labels(moves.read(name).ledger, None if at is None else _utc(at))
+
+
+def history(name: str, at: str | None = None) -> list[dict[str, Any]]:
+    """Who changed what, when and why, oldest first, until `at`. Raises GateError for a history that was changed."""
+    entries = moves.read(name).ledger.entries()
+    return entries if at is None else [entry for entry in entries if entry["time"] <= _utc(at)]
+
+
+def head(name: str) -> str:
+    """The hash that stands for the model's whole history: noted elsewhere, it proves that nothing was cut off."""
+    return moves.read(name).ledger.head
+
+
+def _utc(text: str) -> str:
+    """The time as the history writes times."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(
+            f"time {text!r}: expected ISO 8601, as in 2026-11-24T12:30 or 2026-11-24T12:30+01:00"
+        ) from error
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return time.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _registered_from(model: Model, run: str, content: str) -> int | None:
+    """The version that the run with these artefacts is already, and intact."""
+    needle = json.dumps(content).encode()
+    for entry in (json.loads(line) for line in model.ledger.lines if needle in line):
+        if (entry["event"], entry["run"]) == ("register", run):
+            version: int = entry["version"]
+            there = ledgers.registered(model.ledger, version)
+            if there and not folders.damage(model.folder / str(version), there):
+                return version
+    return None
+
+
+def _refuse_damaged(model: Model, version: int) -> None:
+    """Raise UsageError for a version that is not there, GateError for one whose files are not what was registered."""
+    entry = ledgers.registered(model.ledger, version)
+    if entry is None:
+        there = ", ".join(map(str, ledgers.registrations(model.ledger))) or "none"
+        raise UsageError(f"{model.folder.name}: has no version {version}; expected one of {there}")
+    if damaged := folders.damage(model.folder / str(version), entry):
+        raise GateError(
+            f"{model.folder.name}/{version} is not what was registered: {'; '.join(damaged)}. "
+            f"Restore its files, or `workbench register {entry['run']}`, which makes a new version of the same run"
+        )
+
+
+def _sha256(path: Path) -> str | None:
+    return files.sha256(path) if path.exists() else None
