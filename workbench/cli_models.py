@@ -155,8 +155,9 @@ def history(name: str, at: str | None, as_json: bool) -> None:
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--restore", is_flag=True, help="First write labels.json and models.config anew from the histories.")
+@click.option("--head", metavar="HASH", help="That this was once the hash of NAME's history, too.")
 @_JSON
-def audit(names: tuple[str, ...], restore: bool, as_json: bool) -> None:
+def audit(names: tuple[str, ...], restore: bool, head: str | None, as_json: bool) -> None:
     """Check every file of every registered version, the histories, the labels and models.config.
 
     Ends with exit code 3 if anything is not as it was written. The hash that is printed stands for a model's whole
@@ -167,7 +168,9 @@ def audit(names: tuple[str, ...], restore: bool, as_json: bool) -> None:
 
     for name in names:
         moves.find_model(name)
-    findings = audit_models(names, restore)
+    if head and len(names) != 1:
+        raise UsageError(f"--head: got {len(names)} names; expected the NAME of the model whose history had that hash")
+    findings = audit_models(names, restore, head)
     if as_json:
         print(json.dumps(findings, indent=2))
     if findings:

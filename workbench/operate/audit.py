@@ -18,10 +18,11 @@ from workbench.operate.ledger import HISTORY
 _OF_A_MODEL = {HISTORY, moves.LABELS, moves.LOCK, ".register.lock"}
 
 
-def audit(names: Sequence[str] = (), restore: bool = False) -> list[str]:
+def audit(names: Sequence[str] = (), restore: bool = False, head: str | None = None) -> list[str]:
     """What is wrong with these models, or with all; [] if nothing is.
 
-    restore: first write labels.json and models.config anew, from each history that is sound.
+    restore: first write labels.json and models.config anew, from each history that is sound. head: the hash of a line
+    that must be in the history, as it was noted when that line was the last one.
     """
     root = moves.models_folder()
     found: list[str] = []
@@ -29,6 +30,8 @@ def audit(names: Sequence[str] = (), restore: bool = False) -> list[str]:
         try:
             with moves.opened(name, restore) as model:
                 found += _contents(model)
+                if head and not ledgers.has(model.ledger, head):
+                    found.append(f"{model.folder / HISTORY}: no line has the hash {head}; it was cut off")
         except GateError as error:
             found.append(str(error))
     return found if names else [*found, *_whole(root)]

@@ -105,9 +105,9 @@ def rules_for(name: str, more: Sequence[str] = ()) -> list[str]:
         given = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: is not YAML: {error}") from error
-    wanted = given.get(name, given.get("default", list(DEFAULT))) if isinstance(given, dict) else given
+    wanted = given.get(name, given.get("default", list(DEFAULT))) if isinstance(given, dict) else None
     if not isinstance(wanted, list) or not all(isinstance(rule, str) for rule in wanted):
-        raise UsageError(f"{path}: got {wanted!r} for {name}; expected a list of rules for each model")
+        raise UsageError(f"{path}: got {wanted or given!r}; expected a list of rules under the name of each model")
     rules = [*wanted, *more]
     for rule in rules:
         _judge_of(rule)
@@ -184,7 +184,9 @@ def _judge_of(rule: str) -> Callable[[_Case], tuple[str, bool]]:
 def _not_worse(case: _Case) -> tuple[str, bool]:
     if (comparison := case.compared()) is None:
         return "no stable version yet", True
-    return comparison.describe(), comparison.metric is not None and not comparison.is_worse
+    if comparison.metric is None:
+        return f"{comparison.describe()}: give wb.export some, or write {GATES} without this rule", False
+    return comparison.describe(), not comparison.is_worse
 
 
 def _verified(case: _Case, wanted: Sequence[str]) -> tuple[str, bool]:
@@ -289,8 +291,10 @@ def _notebook_test(case: _Case) -> tuple[str, bool]:
         if (sanitize := root / "tests" / "nbval_sanitize.cfg").exists():
             command += ["--nbval-sanitize-with", str(sanitize)]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    last = done.stdout.strip().splitlines()[-1:] or [done.stderr.strip()[-200:]]
-    return f"{record['notebook']}: {last[0].strip('= ')}", done.returncode == 0
+    summary = next(
+        (line.strip("= ") for line in reversed(done.stdout.splitlines()) if " in " in line), done.stderr[-200:]
+    )
+    return f"{record['notebook']}: {summary if done.returncode else 'passed'}", done.returncode == 0
 
 
 def _shadow(root: Path, file: Path, folder: Path) -> Path:

@@ -80,6 +80,12 @@ def appended(ledger: Ledger, line: str) -> Ledger:
     return Ledger((*ledger.lines, line.encode()), line.rpartition(_CHAIN.decode())[2].removesuffix('"}'))
 
 
+def has(ledger: Ledger, head: str) -> bool:
+    """Whether a line of the history has, or had as its last one, the chain `head`."""
+    end = f'{_CHAIN.decode()}{head}"}}'.encode()
+    return any(line.endswith(end) for line in ledger.lines)
+
+
 def registered(ledger: Ledger, version: int) -> dict[str, Any] | None:
     """The line that registered the version; None if there was none, or it has been pruned since."""
     start = _start("register", version)

@@ -64,9 +64,8 @@ def opened(name: str, restore: bool = False) -> Iterator[Model]:
     """
     folder = models_folder() / name
     with locked(folder):
-        intent = folder / INTENT
-        if intent.exists():
-            _carry_out(folder, _cut_torn_line(folder, _load(intent)), _load(intent))
+        if (folder / INTENT).exists():
+            _carry_out(folder, *_begun(folder))
         ledger = ledgers.read(folder / HISTORY, name)
         if restore:
             _publish(folder, ledger)
@@ -91,12 +90,7 @@ def move(model: Model, event: str, staging: Path | None = None, **facts: Any) ->
     target = model.folder / str(facts["version"]) if staging else None
     if target and target.exists():
         raise GateError(f"{target} is there, though the history knows no such version; move it elsewhere")
-    line = ledgers.next_line(model.ledger, event, **facts)
-    intent = {
-        "line": line,
-        "rename": [staging.name, target.name] if staging and target else None,
-        "remove": facts["versions"] if event == "prune" else [],
-    }
+    intent = {"line": ledgers.next_line(model.ledger, event, **facts), "staging": staging and staging.name}
     files.write_json(model.folder / INTENT, intent)
     _carry_out(model.folder, model.ledger, intent)
 
@@ -122,16 +116,15 @@ def wrong_labels(folder: Path, ledger: Ledger) -> str | None:
 
 
 def _carry_out(folder: Path, ledger: Ledger, intent: dict[str, Any]) -> None:
-    if intent["rename"]:
-        staging, target = (folder / name for name in intent["rename"])
-        if staging.exists():
-            files.rename(staging, target)
     line = intent["line"]
+    entry = json.loads(line)
+    if intent["staging"] and (folder / intent["staging"]).exists():
+        files.rename(folder / intent["staging"], folder / str(entry["version"]))
     if ledger.lines[-1:] != (line.encode(),):
         files.append_line(folder / HISTORY, line, durably=True)
         ledger = ledgers.appended(ledger, line)
     _publish(folder, ledger)
-    for version in intent["remove"]:
+    for version in entry["versions"] if entry["event"] == "prune" else []:
         outgoing = folder / f".outgoing-{version}"
         if (folder / str(version)).exists():
             os.rename(folder / str(version), outgoing)  # half a version must not look like one
@@ -174,20 +167,25 @@ def _labels_text(ledger: Ledger) -> str:
     return json.dumps(ledgers.labels(ledger), indent=2) + "\n"
 
 
-def _load(intent: Path) -> dict[str, Any]:
+def _begun(folder: Path) -> tuple[Ledger, dict[str, Any]]:
+    """The history and the change that a killed process has begun, whose line stands there wholly, partly or not at all.
+
+    Raises GateError for an intent that does not follow from the history.
+    """
+    intent, path = folder / INTENT, folder / HISTORY
     try:
-        value: dict[str, Any] = json.loads(intent.read_text(encoding="utf-8"))
-        return {key: value[key] for key in ("line", "rename", "remove")}
-    except (ValueError, KeyError) as error:
-        raise GateError(f"{intent}: not what was written; remove it and run `workbench audit`") from error
-
-
-def _cut_torn_line(folder: Path, intent: dict[str, Any]) -> Ledger:
-    """The history, without the part of the intent's own line that a killed process has left."""
-    path = folder / HISTORY
-    content = path.read_bytes() if path.exists() else b""
-    whole, newline, rest = content.rpartition(b"\n")
-    if rest and intent["line"].encode().startswith(rest):
-        content = whole + newline
-        os.truncate(path, len(content))
-    return ledgers.parse(content, path, folder.name)
+        begun: dict[str, Any] = json.loads(intent.read_text(encoding="utf-8"))
+        line, _ = begun["line"].encode(), begun["staging"]
+        content = path.read_bytes() if path.exists() else b""
+        whole, newline, rest = content.rpartition(b"\n")
+        if rest and line.startswith(rest):
+            content = whole + newline
+            os.truncate(path, len(content))
+        ledger = ledgers.parse(content, path, folder.name)
+        if ledger.lines[-1:] != (line,):
+            ledgers.parse(content + line + b"\n", path, folder.name)
+    except (ValueError, KeyError, TypeError, AttributeError, GateError) as error:
+        raise GateError(
+            f"{intent}: does not follow from {path} ({error}); move it away, then `workbench audit`"
+        ) from error
+    return ledger, begun
