@@ -156,7 +156,7 @@ def test_the_notebook_is_tested_where_its_runs_are_not_kept(
     assert not passed
     assert "1 failed" in figures
     assert not (project / "written.txt").exists()  # it ran in a project that is like this one
-    path.write_text(path.read_text().replace("42", "43"))
+    path.write_text(path.read_text().replace("beside", "beyond"))
     assert judged("notebook test passes", folders["good"], None) == (
         False,
         "notebooks/nb.ipynb has changed since the run",

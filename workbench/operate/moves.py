@@ -64,9 +64,7 @@ def opened(name: str, restore: bool = False) -> Iterator[Model]:
     """
     folder = models_folder() / name
     with locked(folder):
-        if (folder / INTENT).exists():
-            _carry_out(folder, *_begun(folder))
-        ledger = ledgers.read(folder / HISTORY, name)
+        ledger = _settled(folder)
         if restore:
             _publish(folder, ledger)
         elif problem := wrong_labels(folder, ledger):
@@ -75,11 +73,16 @@ def opened(name: str, restore: bool = False) -> Iterator[Model]:
 
 
 def read(name: str) -> Model:
-    """The model as it is, without waiting for anybody. Raises UsageError for an unknown name, GateError for a history
-    that is not what was written.
+    """The model as it is, without waiting for anybody but in the moment in which a line is written.
+
+    Raises UsageError for an unknown name, GateError for a history that is not what was written.
     """
     folder = find_model(name)
-    return Model(folder, ledgers.read(folder / HISTORY, name))
+    try:
+        return Model(folder, ledgers.read(folder / HISTORY, name))
+    except GateError:
+        with locked(folder):
+            return Model(folder, _settled(folder))
 
 
 def move(model: Model, event: str, staging: Path | None = None, **facts: Any) -> None:
@@ -97,9 +100,15 @@ def move(model: Model, event: str, staging: Path | None = None, **facts: Any) ->
 
 @contextmanager
 def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
-    """Hold a lock in the folder; it is given back when the process ends, however that is."""
+    """Hold a lock in the folder; it is given back when the process ends, however that is.
+
+    Whoever holds LOCK removes what a process has left that was killed while it wrote a file.
+    """
     try:
-        with FileLock(folder / name, timeout=_SECONDS):
+        with FileLock(folder / name, timeout=_SECONDS, poll_interval=0.01):
+            for file in (INTENT, LABELS, models_config.CONFIG) if name == LOCK else ():
+                for left in folder.glob(f".{file}-*"):
+                    left.unlink()
             yield
     except Timeout as error:
         raise GateError(f"{folder / name}: held by another process for {_SECONDS} s; end that, or try again") from error
@@ -113,6 +122,13 @@ def wrong_labels(folder: Path, ledger: Ledger) -> str | None:
         return None
     how = "missing" if found is None else "not what was written"
     return f"{path} is {how}; the history says {json.dumps(ledgers.labels(ledger))}"
+
+
+def _settled(folder: Path) -> Ledger:
+    """The history, after what was begun has been carried out."""
+    if (folder / INTENT).exists():
+        _carry_out(folder, *_begun(folder))
+    return ledgers.read(folder / HISTORY, folder.name)
 
 
 def _carry_out(folder: Path, ledger: Ledger, intent: dict[str, Any]) -> None:

@@ -130,19 +130,24 @@ def promote(
 
     find_model(name)
     parsed = gate.rules_for(name, rules)
-    with opened(name) as model:  # until it is opened again to be changed, others may change it
-        pass
     while True:
-        _refuse_damaged(model, version)
+        with opened(name) as model:
+            pass
         pointing = ledgers.labels(model.ledger)
-        if pointing.get(label) == version:
-            return None
         stable = pointing.get(STABLE)
-        judgement = gate.judge(parsed, model.folder / str(version), model.folder / str(stable) if stable else None)
+        try:  # meanwhile others may change the model
+            _refuse_damaged(model, version)
+            if pointing.get(label) == version:
+                return None
+            judgement = gate.judge(parsed, model.folder / str(version), model.folder / str(stable) if stable else None)
+        except (GateError, FileNotFoundError):
+            if moves.read(name).ledger.head == model.ledger.head:
+                raise
+            continue  # such as deleting the version
         with opened(name) as model:
             now = ledgers.labels(model.ledger)
             if now.get(STABLE) != stable or not ledgers.registered(model.ledger, version):
-                continue  # somebody has moved it, or pruned the version, while we compared
+                continue
             facts: dict[str, Any] = {
                 "version": version,
                 "label": label,
@@ -154,9 +159,9 @@ def promote(
             if not judgement.passed and not force:
                 moves.move(model, "refused", **facts)
                 broken = sum(not verdict.passed for verdict in judgement.verdicts)
-                head = f"{name} {version} does not become {label}: {broken} of {len(judgement.verdicts)} rules broken"
+                first = f"{name} {version} does not become {label}: {broken} of {len(judgement.verdicts)} rules broken"
                 end = '--force --because "..." lets it pass, on the record'
-                raise GateError("\n  ".join([head, *judgement.lines(), end]))
+                raise GateError("\n  ".join([first, *judgement.lines(), end]))
             moves.move(model, "promote", **facts, forced=not judgement.passed)
             return judgement
 
