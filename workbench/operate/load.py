@@ -16,7 +16,10 @@ from workbench.operate.scan import refuse_unsafe
 
 def load_model(path: str | Path) -> Any:
     """The Keras model of a .keras file; of a SavedModel, a `keras.layers.TFSMLayer` that answers its signature
-    `serving_default` and does not learn, to be called in a model of one's own.
+    `serving_default` and does not learn, to be put into a model of one's own.
+
+    The layer takes a dict by the names of the inputs where Keras or Workbench has written the SavedModel, and the one
+    tensor where `tf.saved_model.save` has; it answers a dict by the names of the outputs.
 
     Raises GateError, with the reasons, for what is not safe to open, and UsageError for anything else than these two.
     """
