@@ -23,10 +23,9 @@ import tensorflow as tf
 
 from workbench.errors import GateError
 from workbench.exports import saved_model
-from workbench.exports.artefacts import export
+from workbench.exports.write import write
 from workbench.operate import archive
 from workbench.operate.scan import refuse_unsafe, scan
-from workbench.run.runs import Run
 
 WORDS = ["a", "b"]
 
@@ -103,19 +102,24 @@ def test_a_registered_layer_of_ones_own_passes(model: Path) -> None:
     assert scan(with_layer(model, module="my.layers", class_name="Scale", registered_name="my>Scale")) == []
 
 
-def test_all_that_a_run_exports_passes_and_so_does_a_version_made_of_it(run: Run, tmp_path: Path) -> None:
+def test_a_version_with_artefacts_of_every_kind_passes(made: Path, tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(208, 6)).astype("float32")
     network = keras.Sequential([keras.Input((6,), name="x"), keras.layers.Dense(2, name="score")])
-    export(run, network, x, formats=["litert", "onnx"], labels=["no", "yes"])
-    assert {path.name for path in (run.path / "export").iterdir()} == {"saved_model", "litert", "onnx", "sample.npz"}
-    assert scan(run.path / "export") == []
-    assert scan(run.path / "export" / "litert") == []
-
-    version = shutil.copytree(run.path / "export" / "saved_model", tmp_path / "1")
-    shutil.copytree(run.path / "export" / "litert", version / "litert_js")
-    shutil.copy(run.path / "export" / "sample.npz", version)
-    for name in ("model.keras", "run.json", "verify.json"):
-        shutil.copy(run.path / name, version)
+    version = tmp_path / "1"
+    version.mkdir()
+    saved_model.write(network, x, version, "made", ["no", "yes"])
+    for name in ("litert", "litert_js"):
+        (version / name).mkdir()
+        sample = {"inputs/x": x, "labels": np.array(["no", "yes"])}
+        write("litert", version, version / name, sample, None, "made")
+        assert {"model.tflite", "model.h", "card.md", "SHA256SUMS"} < {path.name for path in (version / name).iterdir()}
+    assert scan(version / "litert") == []
+    np.savez_compressed(version / "sample.npz", allow_pickle=False, **sample)
+    shutil.copy(made / "model.keras", version)
+    (version / "onnx").mkdir()
+    (version / "onnx" / "model.onnx").write_bytes(b"\x08\x08")
+    for name in ("run.json", "verify.json"):
+        (version / name).write_text("{}")
     for name in ("manifest.json", "model.sig"):
         (version / name).write_text("{}")
     for name in ("params.yaml", "card.md"):
