@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import keras
 import numpy as np
+import onnx
 import pytest
 import tensorflow as tf
 
@@ -117,7 +118,7 @@ def test_a_version_with_artefacts_of_every_kind_passes(made: Path, tmp_path: Pat
     np.savez_compressed(version / "sample.npz", allow_pickle=False, **sample)
     shutil.copy(made / "model.keras", version)
     (version / "onnx").mkdir()
-    (version / "onnx" / "model.onnx").write_bytes(b"\x08\x08")
+    onnx.save(onnx_model(), version / "onnx" / "model.onnx")
     for name in ("run.json", "verify.json"):
         (version / name).write_text("{}")
     for name in ("manifest.json", "model.sig"):
@@ -134,6 +135,26 @@ def test_a_version_with_artefacts_of_every_kind_passes(made: Path, tmp_path: Pat
     (tfjs / "index.html").write_text("<p>")
     assert scan(version) == []
     refuse_unsafe(version)
+
+
+def onnx_model(**data: str) -> Any:
+    """One tensor inside a branch; with a location, its numbers are there."""
+    numbers = onnx.helper.make_tensor("numbers", onnx.TensorProto.FLOAT, [1], [1.0])
+    for key, value in data.items():
+        numbers.external_data.add(key=key, value=value)
+    empty = onnx.helper.make_graph([], "branch", [], [], [numbers])
+    node = onnx.helper.make_node("If", ["x"], ["y"], then_branch=empty)
+    return onnx.helper.make_model(onnx.helper.make_graph([node], "graph", [], []))
+
+
+def test_an_onnx_model_has_its_numbers_inside(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_model().SerializeToString())
+    assert scan(path) == []
+    path.write_bytes(onnx_model(location="../../secret").SerializeToString())
+    assert scan(path) == ["model.onnx: its weights are in b'../../secret'"]
+    path.write_bytes(b"")
+    assert scan(path) == ["model.onnx: it is no ONNX model"]
 
 
 def test_neither_tensorflow_nor_keras_is_loaded(made: Path) -> None:

@@ -7,7 +7,6 @@ only if the reader has registered it as `package>Name`, and nothing is imported 
 and at more: files that are read while loading, functions of Keras that fetch and write, links in the weights.
 """
 
-import io
 import json
 import math
 import re
@@ -33,7 +32,7 @@ _CODE = {
 # Modules of Keras that hold no parts of a model, but functions which read, write, fetch or change how Keras loads.
 _NO_PARTS = re.compile(
     r"keras(\.src|\._tf_keras\.keras)?"
-    r"\.(applications|backend|config|datasets|export|legacy|preprocessing|saving|utils|visualization|wrappers)(\.|$)"
+    r"\.(applications|backend|callbacks|config|datasets|export|legacy|preprocessing|saving|utils|visualization|wrappers)(\.|$)"
 )
 _FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf: any other one is a library that HDF5 would load
 _DATASET_FLOOR, _DATASET_RATIO = 64 << 20, 1000  # bytes in memory, and how much more than on the disk beyond that
@@ -118,7 +117,7 @@ def weights_refusals(content: IO[bytes]) -> Iterator[str]:
         return
     content.seek(0)
     try:
-        with h5py.File(io.BufferedReader(content) if isinstance(content, io.RawIOBase) else content, "r") as file:
+        with h5py.File(content, "r") as file:
             yield from _group_refusals(file)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as reason:
         yield f"it cannot be read: {reason}"

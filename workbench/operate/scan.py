@@ -18,7 +18,7 @@ from pathlib import Path
 
 from workbench.errors import GateError
 from workbench.exports import operations
-from workbench.operate import archive, keras_file
+from workbench.operate import archive, keras_file, onnx_file
 
 _FOLDERS = re.compile(r"(litert|tfjs)\w*|onnx|saved_model|core|export|variables|assets|assets\.extra|lib")
 _DEPTH = 5
@@ -187,7 +187,7 @@ _BY_SUFFIX: dict[str, Check] = {
     ".npz": archive.npz_refusals,
     ".npy": archive.npy_refusals,
     ".tflite": _tflite,
-    ".onnx": _starts_with(b"\x08", "ONNX model"),
+    ".onnx": onnx_file.refusals,
     ".wasm": _starts_with(b"\x00asm", "WebAssembly"),
     **dict.fromkeys((".json", ".ipynb"), _json),
     **dict.fromkeys((".md", ".h", ".yaml", ".txt", ".html", ".js", ".css"), _text),
