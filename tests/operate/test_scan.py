@@ -359,6 +359,18 @@ def test_a_member_with_another_checksum_or_name_inside_is_refused(model: Path) -
     assert scan(model) == ["model.keras: its member 'config.json' is not what its header says"]
 
 
+def test_a_member_that_is_cut_off_is_refused(model: Path) -> None:
+    """More is told of than there is: the end of the file must end the reading."""
+    rewrite(model, members(model), zipfile.ZIP_DEFLATED)
+    content = bytearray(model.read_bytes())
+    start = content.index(b"PK\x01\x02")  # of the list of members: sizes are 20 bytes behind
+    content[start + 20 : start + 28] = struct.pack("<II", 1 << 30, 1 << 20)
+    first = content.index(b"PK\x03\x04") + 30 + len("metadata.json")
+    content[first : first + 5] = b"\x00\xff\xff\x00\x00"  # a stored block that goes beyond the end
+    model.write_bytes(content)
+    assert scan(model) == ["model.keras: its member 'metadata.json' is cut off"]
+
+
 # Arrays.
 
 

@@ -99,8 +99,10 @@ def _parts(file: IO[bytes], info: zipfile.ZipInfo) -> Iterator[bytes]:
         return
     unpacker, pending = zlib.decompressobj(-zlib.MAX_WBITS), b""
     while not unpacker.eof:
-        if not pending:
+        if not pending and left:
             pending = file.read(min(left, _CHUNK))
+            if not pending:
+                raise ArchiveError(f"its member {info.filename!r} is cut off")
             left -= len(pending)
         try:
             part = unpacker.decompress(pending, _CHUNK)
