@@ -17,7 +17,9 @@ def test_import_arrows_go_one_way() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("module", ["workbench", "workbench.cli", "workbench.run", "workbench.exports.convert"])
+@pytest.mark.parametrize(
+    "module", ["workbench", "workbench.cli", "workbench.run", "workbench.exports.convert", "workbench.operate"]
+)
 def test_light_modules_load_no_tensorflow(module: str) -> None:
     code = f"""
 import importlib, pkgutil, sys

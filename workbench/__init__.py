@@ -43,7 +43,7 @@ _CONTENTS = {
     "versions": "workbench.operate.registry",
     "promote": "workbench.operate.registry",
     "rollback": "workbench.operate.registry",
-    "load_model": "workbench.operate.load",
+    "load_model": "workbench.operate.foreign.load",
 }
 
 __all__ = list(_CONTENTS)
@@ -51,7 +51,7 @@ __all__ = list(_CONTENTS)
 if TYPE_CHECKING:
     from workbench.exports.artefacts import export
     from workbench.exports.verify import verify
-    from workbench.operate.load import load_model
+    from workbench.operate.foreign.load import load_model
     from workbench.operate.registry import promote, register, rollback, versions
     from workbench.run.compare import compare
     from workbench.run.form import form

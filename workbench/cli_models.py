@@ -183,7 +183,7 @@ def audit(names: tuple[str, ...], restore: bool, head: str | None, as_json: bool
 @click.argument("path", type=click.Path(path_type=Path))
 def scan(path: Path) -> None:
     """Say whether PATH, a model that somebody else made, is safe to open; nothing of it is run."""
-    from workbench.operate.scan import refuse_unsafe
+    from workbench.operate.foreign.scan import refuse_unsafe
 
     refuse_unsafe(path)
     print(f"{path}: nothing in it reaches out of the model")

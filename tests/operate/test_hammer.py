@@ -75,8 +75,10 @@ def hammer(project: Path, processes: int, operations: int, kills: int) -> list[d
         path = project / "told" / str(slot)
         return len(path.read_text().splitlines()) if path.exists() else 0
 
+    # Each kill meets a process that has done so much, somewhere in what it does next.
+    plan = [(slot % processes, draw.randrange(1, operations // 2)) for slot in range(kills)]
     running = {slot: start(slot) for slot in range(processes)}
-    looks, killed, next_kill = 0, 0, time.monotonic() + 2
+    looks = 0
     try:
         while running:
             labels = json.loads((models / "test" / "labels.json").read_text())
@@ -93,19 +95,19 @@ def hammer(project: Path, processes: int, operations: int, kills: int) -> list[d
                 elif process.poll() is not None:
                     assert process.returncode == -signal.SIGKILL, f"worker {slot} failed"
                     running[slot] = start(slot)
-            if running and killed < kills and time.monotonic() > next_kill:
-                slot = draw.choice(list(running))
-                if 0 < told(slot) < operations:  # it is at work, not at its imports
-                    running[slot].kill()
-                    killed += 1
-                next_kill = time.monotonic() + draw.uniform(0.05, 0.5)
+            due = [kill for kill in plan if kill[0] in running and told(kill[0]) >= kill[1]]
+            if due:
+                time.sleep(draw.uniform(0, 0.05))
+                running[due[0][0]].kill()
+                running[due[0][0]].wait()
+                plan.remove(due[0])
             time.sleep(0.001)
     finally:
         for process in running.values():
             process.kill()
             process.wait()
-    assert killed == kills
-    print(f"{looks} looks at labels.json and models.config, {killed} kills")
+    assert plan == []
+    print(f"{looks} looks at labels.json and models.config, {kills} kills")
     return [json.loads(line) for path in (project / "told").iterdir() for line in path.read_text().splitlines()]
 
 

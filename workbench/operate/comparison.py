@@ -130,7 +130,7 @@ def _answers(stable: Path, sample_file: Path, sample: Arrays) -> tuple[Arrays, b
         return part(recorded, "outputs"), True
     with tempfile.TemporaryDirectory(prefix="workbench-") as folder:
         out = Path(folder, "answers.npz")
-        ask("workbench.operate.answers", "compared", "saved_model", str(stable), str(sample_file), str(out))
+        ask("workbench.exports.answers", "compared", "saved_model", str(stable), str(sample_file), str(out))
         return load(out), False
 
 

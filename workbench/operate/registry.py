@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from workbench import files
 from workbench.errors import GateError, UsageError
 from workbench.operate import ledger as ledgers
-from workbench.operate import moves
+from workbench.operate import moves, signing
 from workbench.operate import version as folders
 from workbench.operate.moves import Model, find_model, models_folder, opened
 from workbench.run.lost import settle
@@ -57,10 +57,10 @@ def register(run: Run | str, name: str | None = None) -> int:
         with opened(name) as model:
             known = _registered_from(model, who, content)
             version = known or ledgers.last_version(model.ledger) + 1
-        if known:
-            return known
         for left in folder.glob(f"{files.INCOMING}*"):  # by a process that was killed, as we hold the lock
             shutil.rmtree(left)
+        if known:
+            return known
         staging = Path(tempfile.mkdtemp(dir=folder, prefix=files.INCOMING))
         try:
             manifest = folders.write(run, record, staging, name, version)
@@ -74,7 +74,7 @@ def register(run: Run | str, name: str | None = None) -> int:
                     run=who,
                     content=content,
                     manifest=files.sha256(staging / folders.MANIFEST),
-                    signature=_sha256(staging / folders.SIGNATURE),
+                    signature=_sha256(staging / signing.SIGNATURE),
                     metrics=record["metrics"],
                     formats=folders.formats(staging),
                     bytes=sum(file["bytes"] for file in manifest["files"].values()),

@@ -18,11 +18,12 @@ from typing import Any
 from workbench import files
 from workbench.errors import GateError
 from workbench.exports.verify import FOLDER, REPORT, SAMPLE, read_report
-from workbench.operate import scan, signing
+from workbench.operate import signing
 from workbench.operate.card import card
+from workbench.operate.foreign import scan
 from workbench.run.runs import Run, read_record
 
-MANIFEST, SIGNATURE = "manifest.json", "model.sig"
+MANIFEST = "manifest.json"
 _UNPROVEN = {"keras": "model.keras", "sample": SAMPLE}  # what no runtime has to answer for
 _OF_THE_RUN = ("run.json", REPORT, "params.yaml", "notebook.ipynb", "baseline.json")
 
@@ -89,14 +90,14 @@ def damage(folder: Path, registered: Mapping[str, Any]) -> list[str]:
     """What is not as the history's line says that it was `registered`: each file that is missing, added or changed.
     With a public key of the user's, also a signature that is missing or wrong.
     """
-    path, signature = folder / MANIFEST, folder / SIGNATURE
+    path, signature = folder / MANIFEST, folder / signing.SIGNATURE
     if not folder.is_dir() or folder.is_symlink():
         return [f"{folder} is missing"]
     for file, wanted in ((path, registered["manifest"]), (signature, registered["signature"])):
         if (files.sha256(file) if file.is_file() else None) != wanted or file.is_symlink():
             return [f"{file} is {'not the one that was registered' if file.exists() else 'missing'}"]
     wanted = json.loads(path.read_text(encoding="utf-8"))["files"]
-    there = set(_walk(folder)) - {MANIFEST, SIGNATURE}
+    there = set(_walk(folder)) - {MANIFEST, signing.SIGNATURE}
     found = [f"{folder / name} is missing" for name in sorted(wanted.keys() - there)]
     found += [f"{folder / name} was added" for name in sorted(there - wanted.keys())]
     found += [

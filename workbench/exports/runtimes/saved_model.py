@@ -10,30 +10,23 @@ import numpy as np
 import tensorflow as tf
 
 from workbench import files
+from workbench.exports import operations
 from workbench.exports.runtime import SIGNATURE, Arrays, RefusedError, Runtime, as_text, clock, read_labels
 
 _RANDOM = re.compile(r"Random|Multinomial|TruncatedNormal|StandardNormal|StatefulUniform|RngReadAndSkip|RngSkip")
 _WARMUP = Path("assets.extra", "tf_serving_warmup_requests")
-# Operations that leave the graph: to Python, which a server does not have, or to files of the server's machine.
-_DENIED = {
-    "PyFunc", "PyFuncStateless", "EagerPyFunc", "WriteFile", "ReadFile", "MatchingFiles", "FixedLengthRecordReaderV2",
-    "TextLineReaderV2", "TFRecordReaderV2", "WholeFileReaderV2", "PrintV2", "SaveSlices", "WriteScalarSummary",
-}  # fmt: skip
 
 
 def inspect(name: str, folder: Path) -> dict[str, Any]:
-    """Its labels, and how many warm-up requests it has. Raises RefusedError for random or denied operations, and where
-    the warm-up requests are missing.
+    """Its labels, and how many warm-up requests it has. Raises RefusedError for random operations, for what must not be
+    loaded, and where the warm-up requests are missing.
     """
-    operations = _operations(folder)
-    random = sorted(op for op in operations if _RANDOM.search(op))
-    denied = sorted(operations & _DENIED)
+    refused = operations.refusals(folder)
+    if refused:
+        raise RefusedError("; ".join(refused))
+    random = sorted(op for op in operations.operations(folder) if _RANDOM.search(op))
     if random:
         raise RefusedError(f"it holds the random operations {', '.join(random)}; a served model must give one answer")
-    if denied:
-        raise RefusedError(
-            f"it holds {', '.join(denied)}, which reach outside the graph; express the layer in TensorFlow"
-        )
     warmup = folder / _WARMUP
     if not warmup.exists():
         raise RefusedError(f"{warmup.name} is missing; a server would be slow to answer first")
@@ -77,15 +70,6 @@ def _as_numpy(tensor: tf.Tensor) -> np.ndarray:
     if tensor.dtype == tf.string:
         return as_text(np.asarray(tensor.numpy()))
     return tf.cast(tensor, tf.float32).numpy() if tensor.dtype == tf.bfloat16 else tensor.numpy()
-
-
-def _operations(folder: Path) -> set[str]:
-    """The names of all operations in the graph and its functions."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    meta = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[0]
-    nodes = [*meta.graph_def.node, *(n for f in meta.graph_def.library.function for n in f.node_def)]
-    return {node.op for node in nodes}
 
 
 def _warmup_requests(folder: Path) -> list[Any]:

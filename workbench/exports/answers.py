@@ -1,6 +1,6 @@
 """What the process does that is asked for a version's answers: load its SavedModel, and let it predict.
 
-python -m workbench.operate.answers saved_model FOLDER SAMPLE.npz ANSWERS.npz
+python -m workbench.exports.answers saved_model FOLDER SAMPLE.npz ANSWERS.npz
 """
 
 import argparse
