@@ -63,13 +63,20 @@ def parse(content: bytes, path: Path, name: str) -> Ledger:
 
 
 def next_line(ledger: Ledger, event: str, **facts: Any) -> str:
-    """The line to append: the event with its facts, the time (UTC, never before the last one's) and who it is."""
+    """The line to append: the event with its facts, the time (UTC, never before the last one's) and who it is.
+
+    Raises GateError where a signature is wanted and there is no key to sign with.
+    """
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     last = json.loads(ledger.lines[-1])["time"] if ledger.lines else now
     by = f"{getpass.getuser()}@{socket.gethostname()}"
     # The event and the version come first, so that lines can be told apart without being parsed.
     entry = {"event": event, **facts, "time": max(now, last), "by": by}
     body = json.dumps(entry, ensure_ascii=False, allow_nan=False)[:-1].encode()
+    if signing.public_key() and not signing.private_key():
+        raise GateError(
+            "WORKBENCH_PUBLIC_KEY wants a signed history; to change it, set WORKBENCH_SIGNING_KEY=key.pem, too"
+        )
     if key := signing.private_key():
         body += _SIGNATURE + signing.sign_text(_digest(ledger.head, body), key).encode() + b'"'
     return (body + _CHAIN + _digest(ledger.head, body).encode() + b'"}').decode()

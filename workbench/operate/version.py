@@ -83,6 +83,8 @@ def write(run: Run, record: dict[str, Any], folder: Path, name: str, version: in
     files.write_json(folder / MANIFEST, manifest)
     if key := signing.private_key():
         signing.sign(folder, key)
+    if (key := signing.public_key()) and (reason := signing.check(folder, key)):
+        raise GateError(f"{name} {version} is not registered: {reason}. Sign with WORKBENCH_SIGNING_KEY=key.pem")
     return manifest
 
 
@@ -93,7 +95,7 @@ def damage(folder: Path, registered: Mapping[str, Any]) -> list[str]:
     path, signature = folder / MANIFEST, folder / signing.SIGNATURE
     if not folder.is_dir() or folder.is_symlink():
         return [f"{folder} is missing"]
-    for file, wanted in ((path, registered["manifest"]), (signature, registered["signature"])):
+    for file, wanted in ((path, registered["manifest"]), (signature, registered["model_sig"])):
         if (files.sha256(file) if file.is_file() else None) != wanted or file.is_symlink():
             return [f"{file} is {'not the one that was registered' if file.exists() else 'missing'}"]
     wanted = json.loads(path.read_text(encoding="utf-8"))["files"]
