@@ -1,0 +1,130 @@
+"""A real MLflow server, which keeps its runs in a real PostgreSQL."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+def wait_until(true: Any, seconds: float = 60) -> None:
+    """Until it is, or has raised no OSError and is."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with suppress(OSError):
+            if true():
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")
+
+
+class MLflowServer:
+    """`mlflow server` on a port of its own; it can be killed and started again."""
+
+    def __init__(self, database: str, folder: Path) -> None:
+        self.database, self.folder = database, folder
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        options = {
+            "--backend-store-uri": self.database,
+            "--artifacts-destination": str(self.folder / "artifacts"),
+            "--host": "127.0.0.1",
+            "--port": str(self.port),
+            "--workers": "1",
+        }
+        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with open(self.folder / "server.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    Path(sys.executable).parent / "mlflow",
+                    "server",
+                    *(part for pair in options.items() for part in pair),
+                ],
+                cwd=self.folder,
+                env={**os.environ, **quiet},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(self.answers)
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, (self.folder / "server.log").read_text()
+        with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+
+    def kill(self) -> None:
+        """With all its children, who are of its group."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a database of a PostgreSQL that ends with the tests."""
+    if not _BINARIES:
+        pytest.skip("PostgreSQL is not installed: make postgres")
+    # It refuses to be root.
+    who: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="wb-pg-"))  # with a short name: it holds a socket
+    if who:
+        shutil.chown(folder, "postgres")
+    port, data = free_port(), folder / "data"
+    initdb = [_BINARIES[-1] / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N"]
+    subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd="/", **who)
+    unsafe = [part for name in ("fsync", "synchronous_commit", "full_page_writes") for part in ("-c", f"{name}=off")]
+    place = ["-k", folder, "-h", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(
+        [_BINARIES[-1] / "postgres", "-D", data, *place, *unsafe],
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **who,
+    )
+    try:
+        ready = [_BINARIES[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        wait_until(lambda: server.poll() is None and subprocess.run(ready, check=False).returncode == 0)
+        yield f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)  # it ends its connections, and then itself
+        server.wait()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
+    server = MLflowServer(postgres, tmp_path_factory.mktemp("mlflow"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def pg_dump(postgres: str) -> str:
+    """The command that writes the whole database as text."""
+    return f"{_BINARIES[-1] / 'pg_dump'} {postgres.replace('+psycopg2', '')}"

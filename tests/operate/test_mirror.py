@@ -1,0 +1,413 @@
+"""A real MLflow server has what is on the disk: once, all of it, and no secrets. It keeps no run from its end."""
+
+import json
+import math
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from filelock import FileLock
+
+from tests.operate import fake_registry
+from tests.operate.conftest import MLflowServer, free_port, wait_until
+from workbench.errors import GateError, UsageError
+from workbench.operate import mirror
+from workbench.run.runs import Run, close_run, create_run, find_runs, finish_run, read_record, update_record
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Write = Callable[..., Path]
+
+_CATCH_UP = "from workbench.operate import mirror as m; r = m.catch_up(); print(m.describe(r)); m.refuse_failures(r)"
+
+
+@pytest.fixture
+def server(mlflow_server: MLflowServer, project: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of the server that the project's mirror sends to."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    from mlflow import MlflowClient
+
+    return MlflowClient(mlflow_server.uri)
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """In the place of the real one; without a model."""
+    monkeypatch.setitem(sys.modules, "workbench.operate.registry", fake_registry)
+    monkeypatch.setattr("workbench.operate.registry", fake_registry, raising=False)
+    monkeypatch.setattr(fake_registry, "MODELS", {})
+    monkeypatch.setattr(fake_registry, "HEADS", {})
+    return fake_registry
+
+
+def ended_run(name: str, status: str = "completed", reason: str | None = None, **params: Any) -> Run:
+    """A run as a batch run leaves it."""
+    run = create_run(name, params, command="workbench run nb.ipynb")
+    update_record(run, seed=7, weights_sha256="5" * 64, metrics={"accuracy": 0.75, "f1": None})
+    lines = [{"epoch": 1, "loss": 0.5, "accuracy": 0.7, "seconds": 2.0}, {"epoch": 2, "loss": None, "accuracy": 0.7}]
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"epoch": 3, "lo')
+    nbformat.write(nbformat.v4.new_notebook(), run.path / "notebook.ipynb")
+    close_run(run, status, reason)
+    return run
+
+
+def mirrored(server: Any, name: str) -> dict[str, Any]:
+    """MLflow's runs of that name by ours; none is there twice."""
+    experiment = server.get_experiment_by_name(name)
+    runs = server.search_runs([experiment.experiment_id]) if experiment else []
+    found = {run.data.tags["workbench.run"]: run for run in runs}
+    assert len(found) == len(runs)
+    return found
+
+
+def milliseconds(time: str) -> int:
+    return int(1000 * datetime.fromisoformat(time).timestamp())
+
+
+# --- what is there ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_there_with_all_that_its_record_says(server: Any, tmp_path: Path) -> None:
+    run = ended_run("whole", rate=0.1, layers=[1, 2], options={"a": None}, none=None, long="x" * 7000, flag=True)
+    assert mirror.describe(mirror.catch_up()) == "1 run sent to MLflow"
+    (there,) = mirrored(server, "whole").values()
+    record = read_record(run)
+    assert (there.info.run_name, there.info.status) == (run.id, "FINISHED")
+    assert (there.info.start_time, there.info.end_time) == tuple(milliseconds(record[t]) for t in ("started", "ended"))
+    long = there.data.params.pop("long")
+    assert (len(long), long[-2:]) == (6000, "x…")
+    assert there.data.params == {
+        "rate": "0.1",
+        "layers": "[1, 2]",
+        "options": '{"a": null}',
+        "none": "null",
+        "flag": "True",
+    }
+    tags = {name.removeprefix("workbench."): value for name, value in there.data.tags.items()}
+    expected = {"run": f"whole/{run.id}", "status": "completed", "seed": "7", "weights_sha256": "5" * 64}
+    assert tags.items() >= (expected | {"command": "workbench run nb.ipynb", "bit_exact": "True"}).items()
+    assert json.loads(tags["versions"]) == record["versions"]
+    assert there.data.metrics["accuracy"] == 0.75
+    assert math.isnan(there.data.metrics["f1"])
+    history = {
+        name: [(point.step, str(point.value)) for point in server.get_metric_history(there.info.run_id, name)]
+        for name in ("loss", "accuracy")
+    }
+    assert history == {"loss": [(1, "0.5"), (2, "nan")], "accuracy": [(1, "0.7"), (2, "0.7"), (2, "0.75")]}
+    file = server.download_artifacts(there.info.run_id, "notebook.ipynb", str(tmp_path))
+    assert Path(file).read_bytes() == (run.path / "notebook.ipynb").read_bytes()
+
+
+def test_runs_are_there_with_their_end_and_none_that_goes_on(server: Any) -> None:
+    failed = ended_run("ends", "failed", "cell 2 failed: ValueError: no")
+    interrupted = ended_run("ends", "interrupted", "interrupted by SIGTERM in cell 1")
+    lost, going_on = (create_run("ends", {}, command="workbench run") for _ in range(2))
+    record = read_record(lost)
+    update_record(lost, process={**record["process"], "pid_started": -1})
+    assert mirror.catch_up().runs == 3
+    there = mirrored(server, "ends")
+    assert f"ends/{going_on.id}" not in there
+    ends = {run: (there[f"ends/{run.id}"].info.status, there[f"ends/{run.id}"].data.tags) for run in there_of(there)}
+    assert {run.id: status for run, (status, _) in ends.items()} == {
+        failed.id: "FAILED",
+        interrupted.id: "KILLED",
+        lost.id: "KILLED",
+    }
+    assert there[f"ends/{failed.id}"].data.tags["workbench.reason"] == "cell 2 failed: ValueError: no"
+    assert there[f"ends/{lost.id}"].data.tags["workbench.status"] == "lost"
+
+
+def there_of(there: dict[str, Any]) -> list[Run]:
+    return [run for run in find_runs("ends") if f"ends/{run.id}" in there]
+
+
+def test_what_has_changed_is_sent_again_and_nothing_doubled(server: Any, project: Path) -> None:
+    run = ended_run("again", "failed", "why", epochs=2)
+    other = ended_run("again")
+    assert mirror.catch_up().runs == 2
+    assert mirror.catch_up() == mirror.Report()
+    first = mirrored(server, "again")[f"again/{run.id}"].info.run_id
+
+    lines = (run.path / "metrics.jsonl").read_text().splitlines()[:2]  # resumed
+    (run.path / "metrics.jsonl").write_text("\n".join([*lines, '{"epoch": 3, "loss": 0.1}', ""]))
+    close_run(run, "completed")
+    assert mirror.catch_up().runs == 1
+    (project / "outputs" / "mirror.json").unlink()  # as on another machine
+    assert mirror.catch_up().runs == 2
+    there = mirrored(server, "again")
+    assert set(there) == {f"again/{run.id}", f"again/{other.id}"}
+    (now,) = (one for one in there.values() if one.info.run_id == first)
+    assert now.info.status == "FINISHED"
+    assert "workbench.reason" not in now.data.tags
+    loss = [(point.step, str(point.value)) for point in server.get_metric_history(first, "loss")]
+    assert loss == [(1, "0.5"), (2, "nan"), (3, "0.1")]
+
+
+def test_nothing_new_asks_the_server_nothing(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended_run("quiet")
+    assert mirror.catch_up().runs == 1
+    monkeypatch.setattr("workbench.operate.mlflow_server.Server", None)
+    assert mirror.catch_up() == mirror.Report()
+
+
+def test_a_damaged_run_keeps_no_other_from_being_sent(server: Any) -> None:
+    damaged, strange, sound = (ended_run("damaged") for _ in range(3))
+    (damaged.path / "run.json").write_text("{")
+    (strange.path / "run.json").write_text('{"status": "completed"}')
+    report = mirror.catch_up()
+    assert set(mirrored(server, "damaged")) == {f"damaged/{sound.id}"}
+    assert set(report.failures) == {f"run damaged/{damaged.id}", f"run damaged/{strange.id}"}
+    with pytest.raises(GateError, match=f"run damaged/{damaged.id}: UsageError: .*run.json: not valid JSON"):
+        mirror.refuse_failures(report)
+
+
+def test_versions_are_there_by_path_with_labels_that_move_and_vanish(
+    server: Any, registry: Any, tmp_path: Path
+) -> None:
+    run = ended_run("model")
+    where, folder = f"model/{run.id}", tmp_path / "outputs" / "models" / "model.1"
+    one, two = (registry.version(number, where, folder / str(number)) for number in (1, 2))
+    one["labels"] = ["staging", "eu.west", "latest"]
+    registry.MODELS["model.1"], registry.HEADS["model.1"] = [one], "a" * 64
+    assert mirror.describe(mirror.catch_up()) == "1 run and 1 version sent to MLflow"
+    server.set_registered_model_alias("model.1", "someone-elses", "1")
+
+    one["labels"], two["labels"] = ["champion"], ["staging"]
+    registry.MODELS["model.1"], registry.HEADS["model.1"] = [one, two], "b" * 64
+    assert mirror.describe(mirror.catch_up()) == "2 versions sent to MLflow"
+    model = server.get_registered_model("model.1")
+    assert model.aliases == {"champion": "1", "staging": "2", "someone-elses": "1"}
+    assert model.tags["workbench.ledger"] == "b" * 64
+    (sent,) = mirrored(server, "model").values()
+    for number in ("1", "2"):
+        there = server.get_model_version("model.1", number)
+        assert there.source == "workbench://" + str((folder / number).resolve())
+        assert (there.run_id, there.status) == (sent.info.run_id, "READY")
+        expected = {"version": number, "manifest": f"{number:0>64}", "run": where, "ledger": "b" * 64}
+        assert there.tags.items() >= {f"workbench.{name}": value for name, value in expected.items()}.items()
+
+    one["labels"], registry.HEADS["model.1"] = [], "c" * 64
+    assert mirror.catch_up().versions == 1
+    assert mirror.catch_up() == mirror.Report()
+    assert server.get_registered_model("model.1").aliases == {"staging": "2", "someone-elses": "1"}
+    assert server.get_model_version("model.1", "2").tags["workbench.ledger"] == "b" * 64
+    assert len(server.search_model_versions("name='model.1'")) == 2
+
+
+def test_names_that_mlflow_does_not_take_are_near_to_ours() -> None:
+    from workbench.operate.mlflow_server import alias_of, metric_name
+
+    assert [alias_of(label) for label in ("eu.west", "v2", "Latest", "ok_1")] == [
+        "eu-west",
+        "label-v2",
+        "label-Latest",
+        "ok_1",
+    ]
+    names = {
+        "a b": "a b",
+        "f1@0.5 (val)": "f1_0.5 _val_",
+        "a/b": "a/b",
+        "../a": "__a",
+        "a//b": "a__b",
+        "größe": "größe",
+    }
+    assert {name: metric_name(name) for name in names} == names
+
+
+# --- several at a time -----------------------------------------------------------------------------------------------
+
+
+def test_four_mirrors_at_once_send_everything_once(server: Any) -> None:
+    runs = [ended_run("crowd") for _ in range(10)]
+    mirrors = [
+        subprocess.Popen([sys.executable, "-c", _CATCH_UP], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(4)
+    ]
+    said = [one.communicate(timeout=120)[0] for one in mirrors]
+    assert [one.returncode for one in mirrors] == [0] * 4, said
+    assert sorted(said) == ["10 runs sent to MLflow\n"] + ["nothing sent to MLflow\n"] * 3
+    assert set(mirrored(server, "crowd")) == {f"crowd/{run.id}" for run in runs}
+
+
+def test_of_many_that_come_while_one_is_at_work_one_stays_and_sends_the_newest(server: Any, project: Path) -> None:
+    (project / "outputs").mkdir()
+    with FileLock(project / "outputs" / ".mirror.lock"):
+        line = FileLock(project / "outputs" / ".mirror-next.lock")
+        for _ in range(3):
+            mirror.start()
+        wait_until(lambda: not _is_free(line))
+        run = ended_run("newest")
+        mirror.start()
+    wait_until(lambda: mirrored(server, "newest"))
+    wait_until(lambda: "1 run sent to MLflow" in (project / "outputs" / "mirror.log").read_text())
+    assert set(mirrored(server, "newest")) == {f"newest/{run.id}"}
+    assert len((project / "outputs" / "mirror.log").read_text().splitlines()) == 1
+
+
+def _is_free(lock: FileLock) -> bool:
+    from filelock import Timeout
+
+    try:
+        with lock.acquire(timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+# --- servers that fail -----------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_dies_in_the_middle_has_everything_once_when_it_is_back(
+    server: Any, mlflow_server: MLflowServer
+) -> None:
+    runs = [ended_run("middle") for _ in range(40)]
+    sending = subprocess.Popen([sys.executable, "-c", _CATCH_UP], stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: len(mirrored(server, "middle")) > 3)
+    mlflow_server.kill()
+    _, said = sending.communicate(timeout=120)
+    assert sending.returncode == 1
+    assert "GateError: not everything is in MLflow; the next `workbench mirror` goes on" in said
+    mlflow_server.start()
+    report = mirror.catch_up()
+    assert (report.failures, report.left) == ({}, 0)
+    assert 0 < report.runs < 40
+    assert set(mirrored(server, "middle")) == {f"middle/{run.id}" for run in runs}
+    assert {run.info.status for run in mirrored(server, "middle").values()} == {"FINISHED"}
+
+
+@contextmanager
+def _down() -> Iterator[str]:
+    yield f"http://user:password@127.0.0.1:{free_port()}"
+
+
+@contextmanager
+def _silent() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as one:  # it accepts, and never answers
+        yield f"http://127.0.0.1:{one.getsockname()[1]}"
+
+
+@contextmanager
+def _broken() -> Iterator[str]:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(500)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as one:
+        thread = threading.Thread(target=one.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{one.server_port}"
+        one.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("kind", [_down, _silent, _broken])
+def test_with_a_server_that_is_no_use_nothing_is_lost(
+    kind: Any, server: Any, mlflow_server: MLflowServer, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    name = f"no-use{kind.__name__}"
+    with kind() as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        run = create_run(name, {}, command="interactive")
+        finish_run(run, {"loss": 0.5})  # it starts a mirror
+        assert read_record(run)["status"] == "completed"
+        wait_until(lambda: "1 not tried" in (project / "outputs" / "mirror.log").read_text())
+        ended_run(name)
+        report = mirror.catch_up()
+        assert (report.runs, report.left, len(report.failures)) == (0, 2, 1)
+        assert "password" not in str(report) + (project / "outputs" / "mirror.log").read_text()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server.uri)
+    assert mirror.catch_up().runs == 2
+    assert len(mirrored(server, name)) == 2
+
+
+# --- without a command -----------------------------------------------------------------------------------------------
+
+
+def test_a_batch_run_is_there_without_a_command_and_its_secrets_are_not(
+    server: Any, mlflow_server: MLflowServer, project: Path, write_notebook: Write, workbench: Command, pg_dump: str
+) -> None:
+    secret = "hunter2-Zq7xW9"
+    look = """
+import json, os, pathlib, workbench as wb
+value = wb.read_secret(token)
+print(value)
+run = pathlib.Path(os.environ["WORKBENCH_RUN"])
+(run / "metrics.jsonl").write_text(json.dumps({"epoch": 1, "loss " + value: 0.5}) + "\\n")
+from workbench.run.runs import Run, find_run, finish_run
+finish_run(find_run(str(run)), {"accuracy " + value: 1.0})
+"""
+    late = """
+from workbench.operate import mirror  # another one, that comes before the secrets have been taken out
+print(mirror.catch_up())
+raise ValueError(value)
+"""
+    write_notebook(
+        look, late, parameters="token: Secret = 'SERVICE_TOKEN'\nfrom workbench import Secret", name="no.ipynb"
+    )
+    done = workbench("run", "no.ipynb", cwd=project, MLFLOW_TRACKING_URI=mlflow_server.uri, SERVICE_TOKEN=secret)
+    assert done.returncode == 1, done.stderr
+    assert "Report(runs=0" in done.stdout
+    wait_until(lambda: [run for run in mirrored(server, "no").values() if run.info.status == "FAILED"])
+    (there,) = mirrored(server, "no").values()
+    assert there.data.params == {"token": "SERVICE_TOKEN"}
+    assert there.data.metrics == {"accuracy ___token___": 1.0, "loss ___token___": 0.5}
+    assert "***token***" in there.data.tags["workbench.reason"]
+    database = subprocess.run(pg_dump.split(), capture_output=True, check=True).stdout
+    kept = [path.read_bytes() for path in (mlflow_server.folder / "artifacts").rglob("*.ipynb")]
+    assert there.info.run_id.encode() in database
+    assert not [data for data in (database, *kept) if secret.encode() in data]
+    assert any(b"***token***" in data for data in kept)
+
+
+def test_an_interactive_run_is_there_when_it_is_finished(server: Any) -> None:
+    run = create_run("alive", {}, command="interactive")
+    finish_run(run)
+    wait_until(lambda: [run for run in mirrored(server, "alive").values() if run.info.status == "FINISHED"])
+
+
+def test_without_an_address_nothing_is_started_or_imported(project: Path) -> None:
+    code = """
+import sys
+from workbench.operate import mirror
+mirror.start()
+print(sorted({"mlflow", "keras", "tensorflow"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert not (project / "outputs").exists()
+    with pytest.raises(UsageError, match="MLFLOW_TRACKING_URI is not set"):
+        mirror.catch_up()
+
+
+def test_a_database_needs_no_server(project: Path, registry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/mlflow.db")
+    run = ended_run("direct")
+    registry.MODELS["direct"] = [registry.version(1, f"direct/{run.id}", project / "1", "staging")]
+    registry.HEADS["direct"] = "a" * 64
+    assert mirror.describe(mirror.catch_up()) == "1 run and 1 version sent to MLflow"
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
+    assert client.get_model_version_by_alias("direct", "staging").source == (project / "1").as_uri()
+    assert len(list((project / "outputs" / "mlflow").rglob("notebook.ipynb"))) == 1
+
+
+def test_the_log_stays_small(project: Path) -> None:
+    log = project / "mirror.log"
+    log.write_bytes(b"a" * 200_000)
+    mirror._bound(log)
+    assert log.stat().st_size == 50_000
