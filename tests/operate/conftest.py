@@ -10,10 +10,11 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 _BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
@@ -39,38 +40,36 @@ def wait_until(true: Any, seconds: float = 60) -> None:
 
 
 class MLflowServer:
-    """`mlflow server` on a port of its own; it can be killed and started again."""
+    """`mlflow server` on a port of its own, which takes a while to come; it can be killed and started again."""
 
     def __init__(self, database: str, folder: Path) -> None:
-        self.database, self.folder = database, folder
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        options = {
-            "--backend-store-uri": self.database,
-            "--artifacts-destination": str(self.folder / "artifacts"),
-            "--host": "127.0.0.1",
-            "--port": str(self.port),
-            "--workers": "1",
-        }
+        self.folder, port = folder, str(free_port())
+        self.uri = f"http://127.0.0.1:{port}"
+        command = [Path(sys.executable).parent / "mlflow", "server", "--backend-store-uri", database]
+        place = ["--artifacts-destination", folder / "artifacts", "--host", "127.0.0.1", "--port", port]
         quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self._start([*command, *place, "--workers", "1"], {**os.environ, **quiet})
+
+    def _start(self, command: list[Any], environment: dict[str, str]) -> None:
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
-                [
-                    Path(sys.executable).parent / "mlflow",
-                    "server",
-                    *(part for pair in options.items() for part in pair),
-                ],
-                cwd=self.folder,
-                env={**os.environ, **quiet},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+                command, cwd=self.folder, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        wait_until(self.answers)
 
-    def answers(self) -> bool:
+    def wait(self) -> None:
+        wait_until(self._answers)
+
+    @contextmanager
+    def killed(self) -> Iterator[None]:
+        """Without it for the time of the block. What comes back is the process that `mlflow server` starts."""
+        (server,) = psutil.Process(self.process.pid).children()
+        command, environment = server.cmdline(), server.environ()
+        self.kill()
+        yield
+        self._start(command, environment)
+        self.wait()
+
+    def _answers(self) -> bool:
         assert self.process.poll() is None, (self.folder / "server.log").read_text()
         with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
             return bool(answer.status == 200)
@@ -115,13 +114,18 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def mlflow_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
+def coming_server(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflowServer]:
+    """One that has been started."""
     server = MLflowServer(postgres, tmp_path_factory.mktemp("mlflow"))
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(coming_server: MLflowServer) -> MLflowServer:
+    """One that answers."""
+    coming_server.wait()
+    return coming_server
 
 
 @pytest.fixture
