@@ -88,23 +88,23 @@ def postgres() -> Iterator[str]:
         pytest.skip("PostgreSQL is not installed: make postgres")
     # It refuses to be root.
     who: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
-    folder = Path(tempfile.mkdtemp(prefix="wb-pg-"))  # with a short name: it holds a socket
+    folder = tempfile.mkdtemp(prefix="wb-pg-")  # with a short name: it holds a socket
     if who:
         shutil.chown(folder, "postgres")
-    port, data = free_port(), folder / "data"
-    initdb = [_BINARIES[-1] / "initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N"]
+    port, data, binaries = free_port(), f"{folder}/data", str(_BINARIES[-1])
+    initdb = [f"{binaries}/initdb", "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N"]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd="/", **who)
     unsafe = [part for name in ("fsync", "synchronous_commit", "full_page_writes") for part in ("-c", f"{name}=off")]
     place = ["-k", folder, "-h", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(
-        [_BINARIES[-1] / "postgres", "-D", data, *place, *unsafe],
+        [f"{binaries}/postgres", "-D", data, *place, *unsafe],
         cwd="/",
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         **who,
     )
     try:
-        ready = [_BINARIES[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        ready = [f"{binaries}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
         wait_until(lambda: server.poll() is None and subprocess.run(ready, check=False).returncode == 0)
         yield f"postgresql+psycopg2://postgres@127.0.0.1:{port}/postgres"
     finally:

@@ -301,8 +301,9 @@ def _is_free(lock: FileLock) -> bool:
 
 
 def test_a_server_that_dies_in_the_middle_has_everything_once_when_it_is_back(
-    server: Any, mlflow_server: MLflowServer
+    server: Any, mlflow_server: MLflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     runs = [ended_run("middle") for _ in range(40)]
     sending = subprocess.Popen([sys.executable, "-c", _CATCH_UP], stderr=subprocess.PIPE, text=True)
     wait_until(lambda: len(mirrored(server, "middle")) > 3)
