@@ -279,8 +279,8 @@ def test_of_many_that_come_while_one_is_at_work_one_stays_and_sends_the_newest(s
         for _ in range(3):
             mirror.start()
         wait_until(lambda: not _is_free(line))
-        run = ended_run("newest")
-        mirror.start()
+        run = create_run("newest", {}, command="interactive")
+        finish_run(run)  # it starts one more
     wait_until(lambda: mirrored(server, "newest"))
     wait_until(lambda: "1 run sent to MLflow" in (project / "outputs" / "mirror.log").read_text())
     assert set(mirrored(server, "newest")) == {f"newest/{run.id}"}
@@ -408,9 +408,3 @@ raise ValueError(value)
     assert there.info.run_id.encode() in database
     assert not [data for data in (database, *kept) if secret.encode() in data]
     assert any(b"***token***" in data for data in kept)
-
-
-def test_an_interactive_run_is_there_when_it_is_finished(server: Any) -> None:
-    run = create_run("alive", {}, command="interactive")
-    finish_run(run)
-    wait_until(lambda: [run for run in mirrored(server, "alive").values() if run.info.status == "FINISHED"])

@@ -9,25 +9,22 @@ it was, is sent by the next catch-up. What is sent twice is there once. What bec
 mlflow_server.py.
 """
 
-import hashlib
 import importlib.util
 import json
 import os
-import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workbench import context, files
 from workbench.errors import GateError, UsageError
+from workbench.operate.pending import Item, found, public, reason
 from workbench.run.notify import start_mirror as start
-from workbench.run.runs import Run, read_record, runs_folder
-from workbench.run.scrub import is_due
 
 if TYPE_CHECKING:
     from workbench.operate.mlflow_server import Server
@@ -60,16 +57,6 @@ class Report:
     versions: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     left: int = 0
-
-
-@dataclass(frozen=True)
-class _Item:
-    """Something to send: what it is, a digest of all that MLflow is told of it, and how; that returns how many."""
-
-    kind: str
-    what: str
-    digest: str
-    send: Callable[["Server"], int]
 
 
 def catch_up() -> Report:
@@ -106,17 +93,18 @@ def refuse_failures(report: Report) -> None:
 def main() -> None:
     """The process in the background: it sends what is new within a minute, and leaves the rest to the next one."""
     os.nice(10)  # a run that is going on comes first
-    with _turn(0) as mine:
-        if mine:
-            signal.alarm(int(_SECONDS) + _GRACE_SECONDS)
-            _bound(_outputs() / "mirror.log")
-            try:
-                report = _catch_up(_checked_uri(), time.monotonic() + _SECONDS)
+    try:
+        uri = _checked_uri()
+        with _turn(0) as mine:
+            if mine:
+                signal.alarm(int(_SECONDS) + _GRACE_SECONDS)
+                _bound(_outputs() / "mirror.log")
+                report = _catch_up(uri, time.monotonic() + _SECONDS)
                 if report.runs or report.versions:
                     print(time.strftime("%Y-%m-%d %H:%M:%S"), describe(report))
                 refuse_failures(report)
-            except (UsageError, GateError) as error:
-                sys.exit(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}")
+    except (UsageError, GateError) as error:
+        sys.exit(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}")
 
 
 def _checked_uri() -> str:
@@ -153,8 +141,8 @@ def _catch_up(uri: str, until: float | None) -> Report:
     """Send what has changed; from `until` on, begin nothing more."""
     report = Report()
     state = _read_state()
-    sent = state.setdefault(_public(uri), {})
-    items = [item for item in (*_runs(report), *_models(report)) if sent.get(f"{item.kind} {item.what}") != item.digest]
+    sent = state.setdefault(public(uri), {})
+    items = [item for item in found(report.failures) if sent.get(item.key) != item.digest]
     if not items:
         return report
     try:
@@ -162,7 +150,7 @@ def _catch_up(uri: str, until: float | None) -> Report:
 
         server = Server(uri)
     except Exception as error:  # of MLflow, of a database, of a network
-        report.failures[_public(uri)] = _reason(error)
+        report.failures[public(uri)] = reason(error)
         report.left = len(items)
         return report
     try:
@@ -174,7 +162,7 @@ def _catch_up(uri: str, until: float | None) -> Report:
 
 def _send(
     server: "Server",
-    items: list[_Item],
+    items: list[Item],
     sent: dict[str, str],
     report: Report,
     until: float | None,
@@ -188,75 +176,18 @@ def _send(
         try:
             count = item.send(server)
         except Exception as error:  # one that cannot be sent must not keep the others from it
-            report.failures[f"{item.kind} {item.what}"] = _reason(error)
+            report.failures[item.key] = reason(error)
             in_a_row += 1
             if item.kind == "run":
                 server.unsent.add(item.what)
             continue
         in_a_row = 0
-        sent[f"{item.kind} {item.what}"] = item.digest
+        sent[item.key] = item.digest
         report.runs += count if item.kind == "run" else 0
         report.versions += count if item.kind == "model" else 0
         if time.monotonic() - saved > _SAVE_SECONDS:
             save()
             saved = time.monotonic()
-
-
-def _runs(report: Report) -> Iterator[_Item]:
-    """The runs that have ended, the oldest first."""
-    for path in sorted(runs_folder().glob("*/*/run.json"), key=lambda path: path.parent.name):
-        run = Run(path.parent, path.parent.parent.name)
-        if run.id.startswith("."):
-            continue
-        try:
-            record = read_record(run)
-            if record["status"] == "running" or is_due(run.path, record):
-                continue
-            beside = [_stamp(run.path / name) for name in ("metrics.jsonl", "notebook.ipynb")]
-        except FileNotFoundError:  # somebody has just removed it
-            continue
-        except Exception as error:  # damaged
-            report.failures[f"run {run.name}/{run.id}"] = _reason(error)
-            continue
-        yield _Item("run", f"{run.name}/{run.id}", _digest(record, beside), _sender_of_run(run, record))
-
-
-def _models(report: Report) -> Iterator[_Item]:
-    """The registered models, each with all its versions."""
-    registry = _registry()
-    for name in registry.models() if registry else ():
-        try:
-            head, versions = registry.head(name), registry.versions(name)
-        except Exception as error:  # damaged
-            report.failures[f"model {name}"] = _reason(error)
-            continue
-        yield _Item("model", name, _digest(head, versions), _sender_of_model(name, head, versions))
-
-
-def _registry() -> Any:
-    """The registry's module. (It is written at the same time as this one; an import will do when it is there.)"""
-    with suppress(ModuleNotFoundError):
-        return importlib.import_module("workbench.operate.registry")
-    return None
-
-
-def _sender_of_run(run: Run, record: Mapping[str, Any]) -> Callable[["Server"], int]:
-    return lambda server: server.send_run(run, record)
-
-
-def _sender_of_model(name: str, head: str, versions: list[dict[str, Any]]) -> Callable[["Server"], int]:
-    return lambda server: server.send_model(name, head, versions)
-
-
-def _stamp(path: Path) -> list[int]:
-    if not path.exists():
-        return []
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _read_state() -> dict[str, dict[str, str]]:
@@ -276,16 +207,6 @@ def _outputs() -> Path:
 def _bound(log: Path) -> None:
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         files.write_bytes(log, log.read_bytes()[-_LOG_BYTES // 2 :])
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return _public(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)[:500]
-
-
-def _public(text: str) -> str:
-    """`text` without the user and the password of addresses."""
-    return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
 if __name__ == "__main__":
