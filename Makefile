@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 WEB := workbench/exports/web
 
 .DEFAULT_GOAL := help
-.PHONY: help install browser run test soak lint lab lock references clean
+.PHONY: help install browser postgres run test soak lint lab lock references clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##|^[a-z]+: *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,6 +29,12 @@ browser: $(WEB)/node_modules/.package-lock.json ## install what proves exports f
 $(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
 	command -v npm >/dev/null || (apt-get update --quiet=2 && apt-get install --quiet=2 --yes npm)
 	npm ci --prefix $(WEB) --ignore-scripts --no-audit --no-fund
+
+postgres:        ## install PostgreSQL, which the tests of the MLflow mirror start for themselves
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
+		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends postgresql-common && \
+		echo "create_main_cluster = false" >>/etc/postgresql-common/createcluster.conf && \
+		apt-get install --quiet=2 --yes --no-install-recommends postgresql; }
 
 run: $(INSTALLED) ## train, export and verify the digits notebook with its large parameters
 	$(BIN)/workbench run notebooks/digits.ipynb -f params/digits.yaml

@@ -34,7 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project, and the working folder."""
     (tmp_path / "environment.yml").touch()
     monkeypatch.chdir(tmp_path)
-    for name in ("WORKBENCH_RUN", "TF_CONFIG"):
+    for name in ("WORKBENCH_RUN", "TF_CONFIG", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -55,7 +55,7 @@ def workbench() -> Callable[..., subprocess.CompletedProcess[str]]:
     command = Path(sys.executable).parent / "workbench"
 
     def call(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        clean = {k: v for k, v in os.environ.items() if k not in ("WORKBENCH_RUN", "TF_CONFIG")}
+        clean = {k: v for k, v in os.environ.items() if k not in ("WORKBENCH_RUN", "TF_CONFIG", "MLFLOW_TRACKING_URI")}
         return subprocess.run(
             [command, *arguments], cwd=cwd, env={**clean, **environment}, capture_output=True, text=True, timeout=600
         )

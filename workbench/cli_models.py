@@ -189,6 +189,19 @@ def scan(path: Path) -> None:
     print(f"{path}: nothing in it reaches out of the model")
 
 
+@click.command()
+def mirror() -> None:
+    """Send to MLflow what it does not have yet, at the address in MLFLOW_TRACKING_URI.
+
+    Runs and registered versions are sent by themselves, too, in the background; this waits, and tells what failed.
+    """
+    from workbench.operate.mirror.catch_up import catch_up, describe, refuse_failures
+
+    report = catch_up()
+    print(describe(report))
+    refuse_failures(report)
+
+
 def _labels(pointing: dict[str, int]) -> str:
     return ", ".join(f"{label} {version}" for label, version in pointing.items())
 
@@ -211,4 +224,4 @@ def _why(entry: dict[str, Any]) -> str:
     return "; ".join(filter(None, [entry.get("because"), *broken]))
 
 
-COMMANDS = (register, versions, promote, rollback, history, audit, scan)
+COMMANDS = (register, versions, promote, rollback, history, audit, scan, mirror)

@@ -516,7 +516,7 @@ print([value.encode() in file for value in values for file in files])
     arguments = ["-f", "params.yaml", "-p", "other", "MY_OTHER", "-p", "url", f"https://user:{_TOKEN}@host/{_OTHER}"]
     done = workbench("run", "nb.ipynb", *arguments, cwd=project, MY_TOKEN=_TOKEN, MY_OTHER=_OTHER)
     assert done.returncode == 0, done.stderr
-    assert str([False] * 10) in done.stdout  # while the run went on
+    assert str([False] * 12) in done.stdout  # while the run went on
     (run,) = find_runs()
     values = {"token": "MY_TOKEN", "other": "MY_OTHER", "url": "https://user:***token***@host/***other***"}
     assert dict(run.params) == values == yaml.safe_load((run.path / "params.yaml").read_text())

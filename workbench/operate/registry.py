@@ -27,6 +27,7 @@ from workbench.operate import moves, signing
 from workbench.operate import version as folders
 from workbench.operate.moves import Model, find_model, models_folder, opened
 from workbench.run.lost import settle
+from workbench.run.notify import start_mirror
 from workbench.run.runs import NAME, Run, find_run
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def register(run: Run | str, name: str | None = None) -> int:
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
+    start_mirror()
     return version
 
 
@@ -163,7 +165,8 @@ def promote(
                 end = '--force --because "..." lets it pass, on the record'
                 raise GateError("\n  ".join([first, *judgement.lines(), end]))
             moves.move(model, "promote", **facts, forced=not judgement.passed)
-            return judgement
+        start_mirror()
+        return judgement
 
 
 def rollback(name: str, label: str = STABLE, because: str | None = None) -> int | None:
@@ -182,6 +185,7 @@ def rollback(name: str, label: str = STABLE, because: str | None = None) -> int 
         if before is not None:
             _refuse_damaged(model, before)
         moves.move(model, "rollback", version=before, label=label, before=stack[-1], because=because)
+    start_mirror()
     return before
 
 
@@ -196,6 +200,7 @@ def prune(name: str, keep: int = 5) -> list[int]:
         gone = [version for version in there[: max(len(there) - keep, 0)] if version not in used]
         if gone:
             moves.move(model, "prune", versions=gone)
+    start_mirror()
     return gone
 
 

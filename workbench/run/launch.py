@@ -18,8 +18,9 @@ from workbench.errors import GateError, NotebookError, UsageError
 from workbench.run import params as contracts
 from workbench.run.mask import Mask
 from workbench.run.notebook import kernel_name, read_source, run_name
+from workbench.run.notify import start_mirror
 from workbench.run.runs import Run, close_run, create_run, read_record, update_record
-from workbench.run.scrub import scrub
+from workbench.run.scrub import UNSCRUBBED, scrub
 from workbench.run.secret import secrets_of
 from workbench.run.signals import signals_to
 
@@ -109,6 +110,8 @@ def create(job: Job, command: str, workers: int = 1, on: str = "local") -> Run:
         stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}-{place.index}"
         folder = context.project_root() / "outputs" / "workers" / job.name / stamp
     run = create_run(job.name, job.values, command, job.notebook, job.sha256, job.mask, folder)
+    if job.mask:
+        (run.path / UNSCRUBBED).touch()
     update_record(run, workers={"count": len(place.workers) if place else workers, "on": "elsewhere" if place else on})
     return run
 
@@ -175,6 +178,9 @@ def close_with(run: Run, status: str, reason: str, mask: Mask) -> None:
         # A completed notebook may have closed its run by finish_run.
         if status != "completed" or read_record(run)["status"] == "running":
             close_run(run, status, reason or None)
+        (run.path / UNSCRUBBED).unlink(missing_ok=True)
+        if context.is_chief():
+            start_mirror()
 
 
 def _literal_path(path: Path) -> str:

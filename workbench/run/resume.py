@@ -18,6 +18,7 @@ from workbench.run import params as contracts
 from workbench.run.launch import Job, create, prepare
 from workbench.run.lost import settle
 from workbench.run.runs import Run, beat, read_record, update_record
+from workbench.run.scrub import UNSCRUBBED
 
 
 def reopen(run: Run, command: str, anyway: bool = False) -> tuple[Job, Run, list[str]]:
@@ -68,6 +69,8 @@ def reopen(run: Run, command: str, anyway: bool = False) -> tuple[Job, Run, list
         },
     }
     record["bit_exact"] = not record["resumed"]["changed"]
+    if job.mask:
+        (run.path / UNSCRUBBED).touch()
     files.write_json(run.path / "run.json", record)
     beat(run)
     return job, run, changed

@@ -34,6 +34,7 @@ from workbench.errors import UsageError
 from workbench.run import hparams, owner, provenance
 from workbench.run import params as contracts
 from workbench.run.mask import Mask
+from workbench.run.notify import start_mirror
 from workbench.run.secret import secrets_of
 from workbench.run.variables import declared_contract, parameter_values
 
@@ -235,6 +236,8 @@ def close_run(run: Run, status: str, reason: str | None = None) -> None:
     hparams.write_end(run.path, read_record(run))
     if status == "completed":
         shutil.rmtree(run.path / STATE, ignore_errors=True)
+    if read_record(run)["command"] == _INTERACTIVE:  # of the others the launcher will say that they have ended
+        start_mirror()
 
 
 def read_record(run: Run) -> dict[str, Any]:

@@ -9,12 +9,23 @@ import shutil
 import struct
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from workbench import files
 from workbench.errors import GateError
+from workbench.run import owner
 from workbench.run.mask import Mask, masked
+
+UNSCRUBBED = ".unscrubbed"  # in the folder of a run with secrets, from its beginning until it has been scrubbed
+
+
+def is_due(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the run's launcher is still to look for secrets, although the notebook may have closed the run."""
+    marked = (folder / UNSCRUBBED).exists()
+    return marked and owner.gone(record["process"], (folder / "run.json").stat().st_mtime) is None
 
 
 def scrub(folder: Path, mask: Mask) -> None:
