@@ -390,7 +390,7 @@ from workbench.run.runs import Run, find_run, finish_run
 finish_run(find_run(str(run)), {"accuracy " + value: 1.0})
 """
     late = """
-from workbench.operate.mirror import catch_up as mirror  # another one, that comes before the secrets have been taken out
+from workbench.operate.mirror import catch_up as mirror  # before the secrets are taken out
 print(mirror.catch_up())
 raise ValueError(value)
 """
