@@ -13,7 +13,7 @@ from workbench.operate.ledger import Ledger
 @pytest.fixture
 def ledger() -> Ledger:
     """1, 2 and 3 are registered; stable is 1, 2, then taken back; canary is 3 with a reason that could mislead."""
-    made = Ledger((), "digits")
+    made = Ledger("digits")
     for event, facts in [
         ("register", {"version": 1, "run": "digits/a"}),
         ("promote", {"version": 1, "label": "stable", "before": None}),
@@ -27,14 +27,14 @@ def ledger() -> Ledger:
     return made
 
 
-def content(lines: tuple[bytes, ...] | list[bytes]) -> bytes:
+def content(lines: list[bytes]) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 
 def test_what_was_written_is_read(ledger: Ledger, tmp_path: Path) -> None:
-    (tmp_path / "history.jsonl").write_bytes(content(ledger.lines))
+    (tmp_path / "history.jsonl").write_bytes(ledger.content)
     assert ledgers.read(tmp_path / "history.jsonl", "digits") == ledger
-    assert ledgers.read(tmp_path / "none", "digits") == Ledger((), "digits")
+    assert ledgers.read(tmp_path / "none", "digits") == Ledger("digits")
     assert [entry["event"] for entry in ledger.entries("rollback", "promote")] == [
         "promote",
         "promote",
@@ -45,7 +45,7 @@ def test_what_was_written_is_read(ledger: Ledger, tmp_path: Path) -> None:
 
 
 def test_every_changed_byte_is_seen(ledger: Ledger) -> None:
-    whole = content(ledger.lines)
+    whole = ledger.content
     for place in range(len(whole)):
         changed = bytearray(whole)
         changed[place] ^= 1
@@ -69,26 +69,28 @@ def test_every_line_that_is_left_out_doubled_or_moved_is_seen(ledger: Ledger) ->
 
 def test_the_history_of_another_model_is_none_of_this_one(ledger: Ledger) -> None:
     with pytest.raises(GateError, match="line 1 is not what was written"):
-        ledgers.parse(content(ledger.lines), Path("history.jsonl"), "tabular")
+        ledgers.parse(ledger.content, Path("history.jsonl"), "tabular")
 
 
 def test_labels_follow_from_the_history_at_any_time(ledger: Ledger) -> None:
     assert ledgers.labels(ledger) == {"canary": 3, "stable": 1}
     assert ledgers.stacks(ledger) == {"stable": [1], "canary": [3]}
     times = [f"2026-01-0{day}T00:00:00.000+00:00" for day in range(1, 8)]
-    dated = Ledger(
-        tuple(
-            json.dumps({**json.loads(line), "time": time}).encode()
-            for line, time in zip(ledger.lines, times, strict=True)
-        ),
-        "",
-    )
-    history = [ledgers.labels(dated, until=time) for time in times]
+    dated = [json.dumps({**json.loads(line), "time": time}) for line, time in zip(ledger.lines, times, strict=True)]
+    dated_ledger = Ledger("digits", content([line.encode() for line in dated]))
+    history = [ledgers.labels(dated_ledger, until=time) for time in times]
     assert [found.get("stable") for found in history] == [None, 1, 1, 2, 1, 1, 1]
     assert [found.get("canary") for found in history] == [None, None, None, None, None, None, 3]
 
 
 def test_time_never_runs_backwards(ledger: Ledger) -> None:
     late = json.dumps({**json.loads(ledger.lines[-1]), "time": "2999-01-01T00:00:00.000+00:00"}).encode()
-    line = ledgers.next_line(Ledger((late,), "x"), "prune", versions=[1])
+    line = ledgers.next_line(Ledger("x", content([late])), "prune", versions=[1])
     assert json.loads(line)["time"] == "2999-01-01T00:00:00.000+00:00"
+
+
+def test_the_hash_of_an_earlier_end_stays_known(ledger: Ledger) -> None:
+    for line in ledger.lines:
+        assert ledgers.has(ledger, json.loads(line)["chain"])
+    assert ledgers.has(ledger, ledger.head)
+    assert not ledgers.has(ledger, "0" * 64)

@@ -33,16 +33,18 @@ class KilledError(BaseException):
     """What stands for SIGKILL: no handler of an Exception sees it, and every step after it fails, too."""
 
 
-def kill_at(step: int, monkeypatch: pytest.MonkeyPatch, torn: bool = False) -> list[int]:
-    """Let the `step`-th call (from 0) and all after it fail; `torn`: a line is half written before that."""
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch, how: str) -> list[int]:
+    """Let the `step`-th call (from 0) fail, and all after it: they come no more when a process is killed. `torn`: a
+    line is half written before that. `interrupted`: those after it are done, as after Ctrl-C.
+    """
     calls = [0]
     for where, name in STEPS:
         real = getattr(where, name)
 
         def call(*arguments: Any, _real: Any = real, _name: str = name, **options: Any) -> Any:
             calls[0] += 1
-            if calls[0] > step:
-                if torn and _name == "append_line" and calls[0] == step + 1:
+            if calls[0] == step + 1 or (calls[0] > step and how != "interrupted"):
+                if how == "torn" and _name == "append_line" and calls[0] == step + 1:
                     with open(arguments[0], "ab") as file:
                         file.write(arguments[1].encode()[:40])
                 raise KilledError
@@ -68,10 +70,10 @@ def register() -> None:
     registry.register("d")
 
 
-@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("how", ["killed", "torn", "interrupted"])
 @pytest.mark.parametrize("change", [promote, rollback, prune, register])
 def test_a_change_that_is_killed_in_any_step_is_done_or_not_there(
-    change: Callable[[], None], torn: bool, model: str, add_run: Callable[..., Run], project: Path
+    change: Callable[[], None], how: str, model: str, add_run: Callable[..., Run], project: Path
 ) -> None:
     registry.promote(model, 3)
     registry.promote(model, 2)
@@ -95,7 +97,7 @@ def test_a_change_that_is_killed_in_any_step_is_done_or_not_there(
         shutil.copytree(project / "before", models)
         undone = outcome()
         with pytest.MonkeyPatch.context() as patch:
-            calls = kill_at(step, patch, torn)
+            calls = kill_at(step, patch, how)
             with suppress(KilledError):
                 change()
             if calls[0] <= step:

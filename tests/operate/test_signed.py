@@ -63,11 +63,11 @@ def test_a_history_written_anew_without_the_key_is_not_believed(
     path = moves.find_model(model) / "history.jsonl"
     monkeypatch.delenv(SIGN)
     monkeypatch.delenv(CHECK)
-    anew = Ledger((), model)
+    anew = Ledger(model)
     for entry in moves.read(model).ledger.entries():
         facts = {k: v for k, v in entry.items() if k not in ("event", "chain", "signature", "by", "time")}
         anew = ledgers.appended(anew, ledgers.next_line(anew, entry["event"], **facts))
-    path.write_bytes(b"".join(line + b"\n" for line in anew.lines))
+    path.write_bytes(anew.content)
     assert audit() == []
     monkeypatch.setenv(CHECK, str(keys[1]))
     assert "its last line is not signed with the key that belongs to" in audit()[0]

@@ -1,11 +1,11 @@
 """A model's history: who moved what, when and why. Each line vouches for all before it.
 
-    ledger = read(folder / HISTORY, "digits")             # raises GateError for a line that is not what was written
+    ledger = read(folder / HISTORY, "digits")             # raises GateError if it is not what was written
     line = next_line(ledger, "promote", version=3, label="stable")
     stacks(ledger)                                        # {"stable": [1, 3]}: it was 1, and is 3
 
-A line is a JSON object whose field `chain` is the SHA-256 of the `chain` before it and of the line's own text up to
-there; before the first line stands the model's name. So no line can be changed, moved or left out without all after it.
+A line is a JSON object. Its last field, `chain`, is the SHA-256 of the model's name and of all that stands in the file
+up to there. So no line can be changed, moved or left out without all after it, and the last one answers for the whole.
 With a private key of the user's, `signature` vouches for the same: then nobody else can write the history anew, either.
 """
 
@@ -16,6 +16,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,31 @@ from workbench.operate import signing
 
 HISTORY = "history.jsonl"
 _CHAIN, _SIGNATURE = b', "chain": "', b', "signature": "'
+_LONG = b', "by": '  # behind it stands what only a person asks for: a line can be read as far as that
+_MOVES = ("promote", "rollback", "prune")
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The lines of a history that has been checked, and the chain of the last one."""
+    """The content of a history that has been checked, of the model `name`, and the chain of its last line."""
 
-    lines: tuple[bytes, ...]
-    head: str
+    name: str
+    content: bytes = b""
+    head: str = ""
+
+    @cached_property
+    def lines(self) -> list[bytes]:
+        return self.content.split(b"\n")[:-1]
+
+    @cached_property
+    def moves(self) -> list[dict[str, Any]]:
+        """What has moved labels or removed versions, oldest first: event, version, label, time."""
+        starts = tuple(map(_start, _MOVES))
+        return [json.loads(line.partition(_LONG)[0] + b"}") for line in self.lines if line.startswith(starts)]
 
     def entries(self, *events: str) -> list[dict[str, Any]]:
         """The lines as dicts, oldest first: those of these events, or all."""
-        starts = tuple(_start(event) for event in events)
+        starts = tuple(map(_start, events))
         return [json.loads(line) for line in self.lines if not events or line.startswith(starts)]
 
 
@@ -46,20 +60,21 @@ def read(path: Path, name: str) -> Ledger:
 
 def parse(content: bytes, path: Path, name: str) -> Ledger:
     """The same for the file's `content`."""
-    *lines, rest = content.split(b"\n")
-    before = head = name
-    for number, line in enumerate(lines, 1):
-        body, _, end = line.rpartition(_CHAIN)
-        before, head = head, _digest(head, body)
-        if end != f'{head}"}}'.encode():
-            raise GateError(f"{path}: line {number} is not what was written, or one before it is missing")
-    if rest:
+    if content and not content.endswith(b"\n"):
         raise GateError(f"{path}: does not end with a whole line")
-    if lines and (key := signing.public_key()):  # the last line vouches for the others
-        body, _, signature = lines[-1].rpartition(_CHAIN)[0].rpartition(_SIGNATURE)
-        if not signing.check_text(_digest(before, body), signature.decode().removesuffix('"'), key):
+    body, _, end = content.rpartition(_CHAIN)
+    chain = _digest(name, body)
+    if content and end != f'{chain}"}}\n'.encode():
+        raise GateError(
+            f"{path}: line {_first_wrong(content, name)} is not what was written, or one before it is missing"
+        )
+    if content and (key := signing.public_key()):  # the last line answers for the others
+        signed, _, signature = body.rpartition(_SIGNATURE)
+        if b"\n" in signature or not signing.check_text(
+            _digest(name, signed), signature.decode().removesuffix('"'), key
+        ):
             raise GateError(f"{path}: its last line is not signed with the key that belongs to {key}")
-    return Ledger(tuple(lines), head)
+    return Ledger(name, content, chain if content else "")
 
 
 def next_line(ledger: Ledger, event: str, **facts: Any) -> str:
@@ -68,49 +83,54 @@ def next_line(ledger: Ledger, event: str, **facts: Any) -> str:
     Raises GateError where a signature is wanted and there is no key to sign with.
     """
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    last = json.loads(ledger.lines[-1])["time"] if ledger.lines else now
+    last = json.loads(ledger.content[:-1].rpartition(b"\n")[2])["time"] if ledger.content else now
+    first: dict[str, Any] = {key: facts.pop(key) for key in ("version", "versions", "label", "before") if key in facts}
     by = f"{getpass.getuser()}@{socket.gethostname()}"
-    # The event and the version come first, so that lines can be told apart without being parsed.
-    entry = {"event": event, **facts, "time": max(now, last), "by": by}
+    entry = {"event": event, **first, "time": max(now, last), "by": by, **facts}
     body = json.dumps(entry, ensure_ascii=False, allow_nan=False)[:-1].encode()
     if signing.public_key() and not signing.private_key():
         raise GateError(
             "WORKBENCH_PUBLIC_KEY wants a signed history; to change it, set WORKBENCH_SIGNING_KEY=key.pem, too"
         )
     if key := signing.private_key():
-        body += _SIGNATURE + signing.sign_text(_digest(ledger.head, body), key).encode() + b'"'
-    return (body + _CHAIN + _digest(ledger.head, body).encode() + b'"}').decode()
+        body += _SIGNATURE + signing.sign_text(_digest(ledger.name, ledger.content + body), key).encode() + b'"'
+    return (body + _CHAIN + _digest(ledger.name, ledger.content + body).encode() + b'"}').decode()
 
 
 def appended(ledger: Ledger, line: str) -> Ledger:
     """The history with that line at its end."""
-    return Ledger((*ledger.lines, line.encode()), line.rpartition(_CHAIN.decode())[2].removesuffix('"}'))
+    chain = line.rpartition(_CHAIN.decode())[2].removesuffix('"}')
+    return Ledger(ledger.name, ledger.content + line.encode() + b"\n", chain)
 
 
 def has(ledger: Ledger, head: str) -> bool:
     """Whether a line of the history has, or had as its last one, the chain `head`."""
-    end = f'{_CHAIN.decode()}{head}"}}'.encode()
-    return any(line.endswith(end) for line in ledger.lines)
+    return _CHAIN + head.encode() + b'"}\n' in ledger.content
 
 
 def registered(ledger: Ledger, version: int) -> dict[str, Any] | None:
     """The line that registered the version; None if there was none, or it has been pruned since."""
-    start = _start("register", version)
-    pruned = {number for entry in ledger.entries("prune") for number in entry["versions"]}
-    found = [line for line in ledger.lines if line.startswith(start)]
-    return json.loads(found[0]) if found and version not in pruned else None
+    return _line_at(ledger, _start("register", version)) if version not in _pruned(ledger) else None
+
+
+def registered_with(ledger: Ledger, **fact: str) -> dict[str, Any] | None:
+    """The last line that registered a version with this fact, if that version has not been pruned."""
+    ((key, value),) = fact.items()
+    needle = f"{json.dumps(key)}: {json.dumps(value)}"
+    found = _line_at(ledger, needle.encode())
+    return found if found and found["version"] not in _pruned(ledger) else None
 
 
 def registrations(ledger: Ledger) -> dict[int, dict[str, Any]]:
     """The lines that registered those versions which are still there, by version."""
-    pruned = {number for entry in ledger.entries("prune") for number in entry["versions"]}
+    pruned = _pruned(ledger)
     return {entry["version"]: entry for entry in ledger.entries("register") if entry["version"] not in pruned}
 
 
 def last_version(ledger: Ledger) -> int:
     """The highest number that was ever given; 0 if none was."""
-    start = _start("register")
-    return next((int(json.loads(line)["version"]) for line in reversed(ledger.lines) if line.startswith(start)), 0)
+    found = ledger.content.rfind(_start("register"))
+    return int(json.loads(ledger.content[found:].partition(b"\n")[0])["version"]) if found >= 0 else 0
 
 
 def stacks(ledger: Ledger, until: str | None = None) -> dict[str, list[int]]:
@@ -119,7 +139,7 @@ def stacks(ledger: Ledger, until: str | None = None) -> dict[str, list[int]]:
     To promote puts a version on top, to roll back takes it off; a version that is pruned disappears.
     """
     found: dict[str, list[int]] = {}
-    for entry in ledger.entries("promote", "rollback", "prune"):
+    for entry in ledger.moves:
         if until is not None and entry["time"] > until:
             break
         if entry["event"] == "promote":
@@ -156,10 +176,39 @@ def describe(entry: Mapping[str, Any]) -> str:
             return str(event)
 
 
+def _pruned(ledger: Ledger) -> set[int]:
+    return {number for entry in ledger.moves if entry["event"] == "prune" for number in entry["versions"]}
+
+
 def _start(event: str, version: int | None = None) -> bytes:
+    """How a line of the event begins."""
     number = "" if version is None else f'"version": {version},'
     return f'{{"event": "{event}", {number}'.encode()
 
 
-def _digest(before: str, body: bytes) -> str:
-    return hashlib.sha256(before.encode() + body).hexdigest()
+def _line_at(ledger: Ledger, needle: bytes) -> dict[str, Any] | None:
+    """The last line that holds the bytes, if it is one of a registration."""
+    found = ledger.content.rfind(needle)
+    if found < 0:
+        return None
+    start = ledger.content.rfind(b"\n", 0, found) + 1
+    line = ledger.content[start : ledger.content.index(b"\n", found)]
+    entry: dict[str, Any] = json.loads(line)
+    return entry if entry["event"] == "register" else None
+
+
+def _digest(name: str, content: bytes) -> str:
+    return hashlib.sha256(name.encode() + content).hexdigest()
+
+
+def _first_wrong(content: bytes, name: str) -> int:
+    """The number of the first line whose chain is wrong."""
+    total = hashlib.sha256(name.encode())
+    lines = content.split(b"\n")[:-1]
+    for number, line in enumerate(lines, 1):
+        body, chain, end = line.rpartition(_CHAIN)
+        total.update(body)
+        if end != f'{total.hexdigest()}"}}'.encode():
+            return number
+        total.update(chain + end + b"\n")
+    return len(lines)

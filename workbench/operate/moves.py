@@ -118,7 +118,7 @@ def wrong_labels(folder: Path, ledger: Ledger) -> str | None:
     """How labels.json differs from what the history says; None if it does not."""
     path, wanted = folder / LABELS, _labels_text(ledger)
     found = path.read_bytes().decode(errors="replace") if path.exists() else None
-    if found == wanted or (found is None and not ledger.lines):
+    if found == wanted or (found is None and not ledger.content):
         return None
     how = "missing" if found is None else "not what was written"
     return f"{path} is {how}; the history says {json.dumps(ledgers.labels(ledger))}"
@@ -136,7 +136,7 @@ def _carry_out(folder: Path, ledger: Ledger, intent: dict[str, Any]) -> None:
     entry = json.loads(line)
     if intent["staging"] and (folder / intent["staging"]).exists():
         files.rename(folder / intent["staging"], folder / str(entry["version"]))
-    if ledger.lines[-1:] != (line.encode(),):
+    if not ledger.content.endswith(line.encode() + b"\n"):
         files.append_line(folder / HISTORY, line, durably=True)
         ledger = ledgers.appended(ledger, line)
     _publish(folder, ledger)
@@ -198,7 +198,7 @@ def _begun(folder: Path) -> tuple[Ledger, dict[str, Any]]:
             content = whole + newline
             os.truncate(path, len(content))
         ledger = ledgers.parse(content, path, folder.name)
-        if ledger.lines[-1:] != (line,):
+        if not content.endswith(line + b"\n"):
             ledgers.parse(content + line + b"\n", path, folder.name)
     except (ValueError, KeyError, TypeError, AttributeError, GateError) as error:
         raise GateError(

@@ -51,38 +51,39 @@ def register(run: Run | str, name: str | None = None) -> int:
     if not NAME.fullmatch(name):
         raise UsageError(f"model name {name!r}: expected letters, digits, '.', '_' or '-', starting with a letter")
     who = f"{run.name}/{run.id}"
-    content = hashlib.sha256(json.dumps(record["artefacts"], sort_keys=True).encode()).hexdigest()
+    recorded = json.dumps([who, record["artefacts"]], sort_keys=True)
+    content = hashlib.sha256(recorded.encode()).hexdigest()
     folder = models_folder() / name
     folder.mkdir(parents=True, exist_ok=True)
     with moves.locked(folder, ".register.lock"):  # one copies at a time; labels can be moved meanwhile
         with opened(name) as model:
-            known = _registered_from(model, who, content)
-            version = known or ledgers.last_version(model.ledger) + 1
+            known = ledgers.registered_with(model.ledger, content=content)
+            version: int = ledgers.last_version(model.ledger) + 1
         for left in folder.glob(f"{files.INCOMING}*"):  # by a process that was killed, as we hold the lock
             shutil.rmtree(left)
-        if known:
-            return known
+        if known and not folders.damage(folder / str(known["version"]), known):
+            return int(known["version"])
         staging = Path(tempfile.mkdtemp(dir=folder, prefix=files.INCOMING))
         try:
             manifest = folders.write(run, record, staging, name, version)
             files.seal(staging)
-            with opened(name) as model:
-                moves.move(
-                    model,
-                    "register",
-                    staging,
-                    version=version,
-                    run=who,
-                    content=content,
-                    manifest=files.sha256(staging / folders.MANIFEST),
-                    model_sig=_sha256(staging / signing.SIGNATURE),
-                    metrics=record["metrics"],
-                    formats=folders.formats(staging),
-                    bytes=sum(file["bytes"] for file in manifest["files"].values()),
-                )
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
+        with opened(name) as model:
+            moves.move(
+                model,
+                "register",
+                staging,
+                version=version,
+                run=who,
+                content=content,
+                manifest=files.sha256(staging / folders.MANIFEST),
+                model_sig=_sha256(staging / signing.SIGNATURE),
+                metrics=record["metrics"],
+                formats=folders.formats(staging),
+                bytes=sum(file["bytes"] for file in manifest["files"].values()),
+            )
     start_mirror()
     return version
 
@@ -230,18 +231,6 @@ def _utc(text: str) -> str:
         ) from error
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
     return time.astimezone(UTC).isoformat(timespec="milliseconds")
-
-
-def _registered_from(model: Model, run: str, content: str) -> int | None:
-    """The version that the run with these artefacts is already, and intact."""
-    needle = json.dumps(content).encode()
-    for entry in (json.loads(line) for line in model.ledger.lines if needle in line):
-        if (entry["event"], entry["run"]) == ("register", run):
-            version: int = entry["version"]
-            there = ledgers.registered(model.ledger, version)
-            if there and not folders.damage(model.folder / str(version), there):
-                return version
-    return None
 
 
 def _refuse_damaged(model: Model, version: int) -> None:
