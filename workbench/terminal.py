@@ -60,7 +60,7 @@ def summary(run: Any) -> None:
     steps = [f"workbench runs {run.name}", f"tensorboard --logdir {where.parent}"]
     report = run.path / "verify.json"
     if report.exists():
-        steps.insert(1, f"workbench verify {run.name}")
+        steps[1:1] = [f"workbench verify {run.name}", f"workbench register {run.name}"]
         for name, figures in json.loads(report.read_text(encoding="utf-8")).items():
             print(f"  artefact  {where / record['artefacts'][name]['path']}")
             print(f"            verified: {describe(figures)}")

@@ -1,6 +1,7 @@
 """The history: what it says, and that nothing of it can be changed unseen."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,12 @@ def test_the_hash_of_an_earlier_end_stays_known(ledger: Ledger) -> None:
         assert ledgers.has(ledger, json.loads(line)["chain"])
     assert ledgers.has(ledger, ledger.head)
     assert not ledgers.has(ledger, "0" * 64)
+
+
+def test_who_has_no_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    by = json.loads(ledgers.next_line(Ledger("x"), "prune", versions=[1]))["by"]
+    assert by.split("@")[0] == str(os.getuid())

@@ -12,6 +12,7 @@ With a private key of the user's, `signature` vouches for the same: then nobody 
 import getpass
 import hashlib
 import json
+import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,8 +86,7 @@ def next_line(ledger: Ledger, event: str, **facts: Any) -> str:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     last = json.loads(ledger.content[:-1].rpartition(b"\n")[2])["time"] if ledger.content else now
     first: dict[str, Any] = {key: facts.pop(key) for key in ("version", "versions", "label", "before") if key in facts}
-    by = f"{getpass.getuser()}@{socket.gethostname()}"
-    entry = {"event": event, **first, "time": max(now, last), "by": by, **facts}
+    entry = {"event": event, **first, "time": max(now, last), "by": _who(), **facts}
     body = json.dumps(entry, ensure_ascii=False, allow_nan=False)[:-1].encode()
     if signing.public_key() and not signing.private_key():
         raise GateError(
@@ -174,6 +174,14 @@ def describe(entry: Mapping[str, Any]) -> str:
             return f"{', '.join(map(str, entry['versions']))} pruned"
         case event:
             return str(event)
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a number that has no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def _pruned(ledger: Ledger) -> set[int]:
