@@ -73,6 +73,12 @@ def test_an_unknown_figure_is_told_with_a_near_one(folders: dict[str, Path]) -> 
     assert figures.startswith("no acuracy; did you mean accuracy? It has accuracy, loss, saved_model.samples")
 
 
+def test_a_metric_that_became_no_number_breaks_its_rule(folders: dict[str, Path]) -> None:
+    record = json.loads((folders["good"] / "run.json").read_text())
+    files.write_json(folders["good"] / "run.json", {**record, "metrics": {"loss": None}})
+    assert judged("loss <= 1", folders["good"], None) == (False, "loss is no number")
+
+
 def test_an_equal_version_passes_and_its_interval_says_so(folders: dict[str, Path]) -> None:
     passed, figures = judged("not worse than stable", folders["equal"], folders["good"])
     assert passed
