@@ -1,6 +1,8 @@
 """Versions, labels and the gate's place between them."""
 
 import json
+import os
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +117,27 @@ def test_files_that_are_not_those_of_the_run_are_refused(add_run: AddRun, projec
         registry.register(run)
     assert list((project / "outputs/models/test").glob("[0-9]*")) == []
     assert not list((project / "outputs/models/test").glob(".incoming-*"))
+
+
+@pytest.mark.parametrize("odd", ["link", "pipe", "pickle"])
+def test_what_is_no_file_of_an_export_is_refused_even_if_the_run_has_recorded_it(
+    add_run: AddRun, project: Path, odd: str
+) -> None:
+    run = add_run("good")
+    folder = run.path / "export" / "saved_model"
+    if odd == "link":
+        (folder / "assets.extra" / "x.json").symlink_to(project / "environment.yml")
+    elif odd == "pipe":
+        os.mkfifo(folder / "assets.extra" / "x.json")
+    else:
+        (folder / "assets.extra" / "x.pkl").write_bytes(pickle.dumps(0))
+    artefacts = read_record(run)["artefacts"]
+    artefacts["saved_model"]["sha256"] = files.sha256(folder)
+    update_record(run, artefacts=artefacts)
+    reason = {"link": "x.json: a link", "pipe": "cannot be copied: .* is a named pipe", "pickle": "runs code"}[odd]
+    with pytest.raises(GateError, match=reason):
+        registry.register(run)
+    assert {path.name for path in (project / "outputs" / "models" / "test").iterdir()} <= {".lock", ".register.lock"}
 
 
 def test_to_roll_back_is_to_go_back_step_by_step(model: str) -> None:

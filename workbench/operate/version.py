@@ -17,7 +17,7 @@ from typing import Any
 
 from workbench import files
 from workbench.errors import GateError
-from workbench.exports.verify import FOLDER, REPORT, SAMPLE, read_report
+from workbench.exports.verify import REPORT, SAMPLE, read_report
 from workbench.operate import signing
 from workbench.operate.card import card
 from workbench.operate.foreign import scan
@@ -54,15 +54,17 @@ def write(run: Run, record: dict[str, Any], folder: Path, name: str, version: in
     Raises GateError for files that are not those which the run has recorded, or that are not safe to open.
     """
     recorded = record["artefacts"]
-    scan.refuse_unsafe(run.path / FOLDER)
     # The SavedModel comes first: the hash of its folder is that of the root as long as nothing else is there.
     for artefact in ("saved_model", *_formats(record), *_UNPROVEN):
         source = run.path / recorded[artefact]["path"]
         target = folder if artefact == "saved_model" else folder / _UNPROVEN.get(artefact, artefact)
-        if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True, symlinks=True)
-        elif source.exists():
-            shutil.copy(source, target, follow_symlinks=False)
+        try:
+            if source.is_dir():
+                shutil.copytree(source, target, dirs_exist_ok=True, symlinks=True)
+            elif source.exists():
+                shutil.copy(source, target, follow_symlinks=False)
+        except shutil.Error as error:  # of something that is no file, among others
+            raise GateError(f"{artefact}: {source} cannot be copied: {error}") from error
         found = files.sha256(target) if source.exists() else None
         if found != recorded[artefact]["sha256"]:
             how = f"has sha256 {found}" if found else "is missing"
