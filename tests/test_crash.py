@@ -11,12 +11,14 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+from tqdm import tqdm
 
 import papermill  # isort: skip  # noqa: F401  # first: it imports our engine
 
@@ -60,6 +62,7 @@ def in_a_child(work: Callable[[], Any]) -> int:
     pid = os.fork()
     if pid == 0:
         code = 1
+        tqdm.set_lock(threading.RLock())  # its own is shared by all processes, and a killed one does not give it back
         try:
             work()
             code = 0
