@@ -9,10 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# How long an example takes is not what is tested, and so much is imported here that a collection of garbage takes longer.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # Before TensorFlow: the tests' own output is what matters in their log.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

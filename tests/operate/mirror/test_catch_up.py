@@ -87,6 +87,7 @@ print(sorted({"mlflow", "keras", "tensorflow"} & set(sys.modules)))
         mirror.catch_up()
 
 
+@pytest.mark.soak
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's with SQLAlchemy
 def test_a_database_needs_no_server(
     project: Path, add_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
@@ -263,6 +264,7 @@ def test_a_change_of_the_registry_is_there_without_a_command(server: Any, add_ru
 # --- several at a time -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_four_mirrors_at_once_send_everything_once(server: Any) -> None:
     runs = [ended_run("crowd") for _ in range(10)]
     mirrors = [
