@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# How long an example takes is not what is tested, and so much is imported here that a collection of garbage takes longer.
+# How long an example takes is not tested: so much is imported here that a collection of garbage takes longer.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
