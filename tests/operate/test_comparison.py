@@ -35,6 +35,8 @@ def test_a_worse_version_is_worse_by_more_than_chance(version: Folder) -> None:
     assert found.agreement == pytest.approx(found.candidate)  # stable is right about every row
     assert len(found.changed) == 5
     assert found.changed[0]["candidate"] != found.changed[0]["stable"]
+    assert {row["target"] for row in found.changed} <= {"low", "middle", "high"}
+    assert found.changed[0]["candidate"].split(" ")[0] in {"low", "middle", "high"}
     assert "better" in compare(good, worse).describe()
 
 

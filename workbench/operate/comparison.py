@@ -10,6 +10,7 @@ both were recorded with the same rows: then they are on the disk already.
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def compare(candidate: Path, stable: Path) -> Comparison:
         raise GateError(f"not compared: its outputs are {shapes}, the stable version's {theirs_shapes}")
     rows = len(next(iter(expected.values())))
     agreement = parity.top1_agreement(answers, expected)
-    changed = _changed(expected, answers, targets)
+    changed = _changed(expected, answers, targets, sample)
     if not targets:
         return Comparison(rows, agreement, None, 0.0, 0.0, 0.0, (0.0, 0.0), True, same_sample, changed)
     name, target = next(iter(targets.items()))
@@ -134,28 +135,33 @@ def _answers(stable: Path, sample_file: Path, sample: Arrays) -> tuple[Arrays, b
         return load(out), False
 
 
-def _changed(expected: Arrays, answers: Arrays, targets: Arrays) -> list[dict[str, Any]]:
+def _changed(expected: Arrays, answers: Arrays, targets: Arrays, sample: Arrays) -> list[dict[str, Any]]:
     """The rows whose answers differ most, in the first output of numbers: row, both answers, what is right."""
     name = next((name for name, array in expected.items() if array.dtype.kind in "fiu"), None)
     if name is None:
         return []
     gaps = np.abs(expected[name].astype(float) - answers[name].astype(float)).reshape(len(expected[name]), -1).max(1)
     rows = [int(row) for row in np.argsort(-gaps, kind="stable")[:_SHOWN] if gaps[row] > 0]
-    right = targets.get(name)
+    right, labels = targets.get(name), sample["labels"].tolist() if "labels" in sample else []
     return [
         {
             "row": row,
-            "stable": _short(answers[name][row]),
-            "candidate": _short(expected[name][row]),
-            "target": None if right is None else _short(right[row]),
+            "stable": _short(answers[name][row], labels),
+            "candidate": _short(expected[name][row], labels),
+            "target": None if right is None else _short(right[row], labels),
         }
         for row in rows
     ]
 
 
-def _short(answer: np.ndarray) -> str:
-    """An answer in a few characters: the first choice with its value where there are several, else the number."""
+def _short(answer: np.ndarray, labels: Sequence[str]) -> str:
+    """An answer in a few characters: the first choice with its score, the class, or the number."""
     values = np.asarray(answer)
+    named = dict(enumerate(labels))
     if values.ndim == 1 and values.size > 1:
-        return f"{int(values.argmax())} ({values.max():.3g})"
-    return f"{values.item():.4g}" if values.size == 1 else json.dumps(values.ravel()[:4].tolist())[:-1] + ", ...]"
+        first = int(values.argmax())
+        return f"{named.get(first, first)} ({values[first]:.3g})"
+    if values.size == 1:
+        number = values.item()
+        return str(named.get(number, number)) if values.dtype.kind in "iu" else f"{number:.4g}"
+    return json.dumps(values.ravel()[:4].tolist())[:-1] + ", ...]"

@@ -223,7 +223,7 @@ def _figure(case: _Case, match: re.Match[str]) -> tuple[str, bool]:
         limits = {key: change.get(match["by"], lambda x: x + margin)(value) for key, value in theirs.items()}
     wrong = {key: value for key, value in found.items() if key in limits and not holds(value, limits[key])}
     if len(found) > 1 and wrong:
-        shown = ", ".join(f"{value:.4g} ({key})" for key, value in wrong.items())
+        shown = ", ".join(f"{_number(value)} ({key})" for key, value in wrong.items())
     return (f"{shown}; stable's {_show(theirs)}" if theirs else shown), not wrong
 
 
@@ -265,7 +265,11 @@ def _flat(report: dict[str, Any]) -> dict[str, float]:
 def _show(values: dict[str, float]) -> str:
     """One number, or the lowest of several with its name."""
     lowest = min(values, key=lambda key: values[key])
-    return f"{values[lowest]:.4g}" if len(values) == 1 else f"lowest {values[lowest]:.4g} ({lowest})"
+    return _number(values[lowest]) if len(values) == 1 else f"lowest {_number(values[lowest])} ({lowest})"
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else f"{value:.4g}"
 
 
 def _notebook_test(case: _Case) -> tuple[str, bool]:
