@@ -18,7 +18,15 @@ def test_import_arrows_go_one_way() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["workbench", "workbench.cli", "workbench.run", "workbench.exports.convert", "workbench.operate"]
+    "module",
+    [
+        "workbench",
+        "workbench.cli",
+        "workbench.run",
+        "workbench.exports.convert",
+        "workbench.operate",
+        "workbench.operate.foreign",
+    ],
 )
 def test_light_modules_load_no_tensorflow(module: str) -> None:
     code = f"""

@@ -131,18 +131,26 @@ def rollback(name: str, label: str, because: str | None) -> None:
 def history(name: str, at: str | None, as_json: bool) -> None:
     """Show who changed what of the model NAME, when and why, oldest first.
 
-    The whole history is checked before anything of it is shown.
+    The whole history is checked before anything of it is shown. --at tells which version each label had, from which
+    run, and by which rules and figures it was promoted.
     """
     from workbench.operate import registry
     from workbench.operate.ledger import describe
 
-    entries = registry.history(name, at)
     if at is not None:
-        pointing = registry.labels(name, at)
-        moved = ("promote", "rollback")
-        entries = [[e for e in entries if e["event"] in moved and e["label"] == label][-1] for label in pointing]
-        if not as_json:
-            print(f"labels: {_labels(pointing) or 'none'}; by")
+        found = registry.serving(name, at)
+        if as_json:
+            print(json.dumps(found, indent=2))
+        for served in [] if as_json else found:
+            moved = served["moved"]
+            print(f"{served['label']} {served['version']}, of run {served['run']}")
+            print(f"  {describe(moved)}, {_time(moved['time'])} by {moved['by']}{_why(moved) and ': ' + _why(moved)}")
+            for verdict in served["promoted"]["judged"]:
+                print(f"  {'passed' if verdict['passed'] else 'BROKEN'}  {verdict['rule']}: {verdict['figures']}")
+        if not (found or as_json):
+            print(f"no version of {name} had a label then")
+        return
+    entries = registry.history(name)
     if as_json:
         print(json.dumps(entries, indent=2))
         return

@@ -77,11 +77,27 @@ def test_a_refusal_ends_with_3_and_every_figure(command: Command, model: str, ad
     assert "4 refused for stable" in refused
 
 
-def test_who_served_then(command: Command, model: str) -> None:
+def test_who_served_then_and_on_what_evidence(command: Command, model: str) -> None:
+    command("promote", model, "3", "--label", "canary")
+    command("rollback", model, "--because", "slow")
     code, out, _ = command("history", model, "--at", "2999-01-01")
-    assert (code, out.splitlines()[0]) == (0, "labels: stable 2; by")
-    assert "2 promoted to stable, which was 1" in out.splitlines()[2]
-    assert command("history", model, "--at", "2020-01-01")[1].splitlines()[0] == "labels: none; by"
+    lines = out.splitlines()
+    assert (code, lines[0], lines[5]) == (0, "canary 3, of run test/c", "stable 1, of run test/a")
+    assert lines[1].startswith("  3 promoted to canary, 20")
+    assert "stable taken back from 2 to 1, 20" in lines[6]
+    assert lines[6].endswith(": slow")
+    assert [line.split(":")[0] for line in lines[7:]] == [
+        "  passed  verified saved_model",
+        "  passed  schema == stable",
+        "  passed  not worse than stable",
+    ]
+    (canary, stable) = json.loads(command("history", model, "--at", "2999-01-01", "--json")[1])
+    assert (canary["moved"]["event"], stable["moved"]["event"], stable["promoted"]["version"]) == (
+        "promote",
+        "rollback",
+        1,
+    )
+    assert command("history", model, "--at", "2020-01-01")[1] == "no version of test had a label then\n"
     assert command("history", model, "--at", "noon")[0] == 2
 
 

@@ -83,12 +83,12 @@ def test_a_version_that_takes_other_inputs_cannot_be_compared(version: Folder) -
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
-    """Of 200 samples with a known mean, about 95 % of the intervals hold it: between 180 and 199 in all but one of a
-    thousand such tests.
+    """Of 100 samples with a known mean, about 95 of the intervals hold it: 88 at least in all but one of 300 such
+    tests, whose numbers are always the same here.
     """
     draw = np.random.default_rng(0)
     held = 0
-    for _ in range(200):
+    for _ in range(100):
         low, high = interval(draw.choice([-1.0, 0.0, 1.0], p=[0.05, 0.85, 0.1], size=256))
         held += low <= 0.05 <= high
-    assert 180 <= held <= 199
+    assert 88 <= held <= 99

@@ -119,6 +119,20 @@ def test_files_that_are_not_those_of_the_run_are_refused(add_run: AddRun, projec
     assert not list((project / "outputs/models/test").glob(".incoming-*"))
 
 
+def test_a_record_that_leads_out_of_the_run_is_not_followed(add_run: AddRun, project: Path) -> None:
+    run = add_run("good")
+    artefacts, report = read_record(run)["artefacts"], json.loads((run.path / "verify.json").read_text())
+    outside = {"path": "../../../../environment.yml", "sha256": files.sha256(project / "environment.yml"), "bytes": 0}
+    update_record(run, artefacts={"../../evil": outside})
+    files.write_json(run.path / "verify.json", {**report, "../../evil": report["saved_model"]})
+    with pytest.raises(GateError, match=r"has exported ../../evil; expected formats, of saved_model"):
+        registry.register(run)
+    record = read_record(run)
+    files.write_json(run.path / "run.json", {**record, "artefacts": {**artefacts, "sample": outside}})
+    with pytest.raises(GateError, match=r"sample: .*export/sample.npz has sha256"):
+        registry.register(run)
+
+
 @pytest.mark.parametrize("odd", ["link", "pipe", "pickle"])
 def test_what_is_no_file_of_an_export_is_refused_even_if_the_run_has_recorded_it(
     add_run: AddRun, project: Path, odd: str

@@ -55,7 +55,7 @@ def _contents(model: moves.Model) -> list[str]:
 def _whole(root: Path) -> list[str]:
     """What is wrong beside the models' own folders."""
     path = root / models_config.CONFIG
-    known = {*moves.models(), models_config.CONFIG, moves.LOCK, "models.config"}
+    known = {*moves.models(), models_config.CONFIG, moves.LOCK}
     found = [f"{root / name} was added" for name in _names(root) if name not in known]
     with moves.locked(root):
         wanted = models_config.text(moves.entries())

@@ -216,6 +216,22 @@ def history(name: str, at: str | None = None) -> list[dict[str, Any]]:
     return entries if at is None else [entry for entry in entries if entry["time"] <= _utc(at)]
 
 
+def serving(name: str, at: str) -> list[dict[str, Any]]:
+    """For each label at that time: its version, the run that came from, the change that has put the label there, and
+    the one by which the version was promoted to it, with the evidence.
+    """
+    entries = history(name, at)
+    found = []
+    for label, version in labels(name, at).items():
+        of_label = [entry for entry in entries if entry.get("label") == label and entry["event"] != "refused"]
+        made = next(e for e in entries if e["event"] == "register" and e["version"] == version)
+        promoted = [e for e in of_label if e["event"] == "promote" and e["version"] == version][-1]
+        found.append(
+            {"label": label, "version": version, "run": made["run"], "moved": of_label[-1], "promoted": promoted}
+        )
+    return found
+
+
 def head(name: str) -> str:
     """The hash that stands for the model's whole history: noted elsewhere, it proves that nothing was cut off."""
     return moves.read(name).ledger.head

@@ -17,14 +17,15 @@ from typing import Any
 
 from workbench import files
 from workbench.errors import GateError
-from workbench.exports.verify import REPORT, SAMPLE, read_report
+from workbench.exports.formats import FORMATS
+from workbench.exports.verify import FOLDER, REPORT, SAMPLE, read_report
 from workbench.operate import signing
 from workbench.operate.card import card
 from workbench.operate.foreign import scan
 from workbench.run.runs import Run, read_record
 
 MANIFEST = "manifest.json"
-_UNPROVEN = {"keras": "model.keras", "sample": SAMPLE}  # what no runtime has to answer for
+_UNPROVEN = {"keras": "model.keras", "sample": f"{FOLDER}/{SAMPLE}"}  # what no runtime has to answer for
 _OF_THE_RUN = ("run.json", REPORT, "params.yaml", "notebook.ipynb", "baseline.json")
 
 
@@ -40,6 +41,8 @@ def refuse_unfit(run: Run) -> dict[str, Any]:
     proven = {name for name, figures in report.items() if figures.get("verified") is True}
     if absent := [name for name in ("saved_model", *_UNPROVEN) if name not in record["artefacts"]]:
         raise GateError(f"{who}: has no {', '.join(absent)}; expected what wb.export leaves. Export it in the notebook")
+    if unknown := [name for name in _formats(record) if name not in FORMATS]:
+        raise GateError(f"{who}: has exported {', '.join(unknown)}; expected formats, of {', '.join(FORMATS)}")
     if unproven := sorted({"saved_model", *_formats(record)} - proven):
         raise GateError(
             f"{who}: not verified: {', '.join(unproven)}; expected every artefact to be. "
@@ -56,8 +59,8 @@ def write(run: Run, record: dict[str, Any], folder: Path, name: str, version: in
     recorded = record["artefacts"]
     # The SavedModel comes first: the hash of its folder is that of the root as long as nothing else is there.
     for artefact in ("saved_model", *_formats(record), *_UNPROVEN):
-        source = run.path / recorded[artefact]["path"]
-        target = folder if artefact == "saved_model" else folder / _UNPROVEN.get(artefact, artefact)
+        source = run.path / _UNPROVEN.get(artefact, f"{FOLDER}/{artefact}")  # whatever path somebody has recorded
+        target = folder if artefact == "saved_model" else folder / source.name
         try:
             if source.is_dir():
                 shutil.copytree(source, target, dirs_exist_ok=True, symlinks=True)
