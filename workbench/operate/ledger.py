@@ -45,8 +45,21 @@ class Ledger:
     @cached_property
     def moves(self) -> list[dict[str, Any]]:
         """What has moved labels or removed versions, oldest first: event, version, label, time."""
-        starts = tuple(map(_start, _MOVES))
-        return [json.loads(line.partition(_LONG)[0] + b"}") for line in self.lines if line.startswith(starts)]
+        found: list[int] = []
+        for start in map(_start, _MOVES):
+            place = self.content.find(start)
+            while place >= 0:
+                if place == 0 or self.content[place - 1] == ord("\n"):
+                    found.append(place)
+                place = self.content.find(start, place + 1)
+        return [json.loads(self.content[at : self.content.index(_LONG, at)] + b"}") for at in sorted(found)]
+
+    @cached_property
+    def hashed(self) -> Any:
+        """The hash of the name and of all that stands in the file, to be copied and gone on with."""
+        total = hashlib.sha256(self.name.encode())
+        total.update(self.content)
+        return total
 
     def entries(self, *events: str) -> list[dict[str, Any]]:
         """The lines as dicts, oldest first: those of these events, or all."""
@@ -54,26 +67,30 @@ class Ledger:
         return [json.loads(line) for line in self.lines if not events or line.startswith(starts)]
 
 
-def read(path: Path, name: str) -> Ledger:
-    """The history in `path`, of the model `name`. Raises GateError where it is not what was written."""
-    return parse(path.read_bytes() if path.exists() else b"", path, name)
+def read(path: Path, name: str, known: Ledger | None = None) -> Ledger:
+    """The history in `path`, of the model `name`; `known` is what it was a moment ago, and perhaps is still.
+
+    Raises GateError where it is not what was written.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    return known if known and known.content == content else parse(content, path, name)
 
 
 def parse(content: bytes, path: Path, name: str) -> Ledger:
     """The same for the file's `content`."""
     if content and not content.endswith(b"\n"):
         raise GateError(f"{path}: does not end with a whole line")
-    body, _, end = content.rpartition(_CHAIN)
-    chain = _digest(name, body)
-    if content and end != f'{chain}"}}\n'.encode():
+    before, newline, last = content[:-1].rpartition(b"\n")
+    earlier = Ledger(name, before + newline)
+    body, _, end = last.rpartition(_CHAIN)
+    chain = _digest(earlier, body)
+    if content and end != f'{chain}"}}'.encode():
         raise GateError(
             f"{path}: line {_first_wrong(content, name)} is not what was written, or one before it is missing"
         )
     if content and (key := signing.public_key()):  # the last line answers for the others
         signed, _, signature = body.rpartition(_SIGNATURE)
-        if b"\n" in signature or not signing.check_text(
-            _digest(name, signed), signature.decode().removesuffix('"'), key
-        ):
+        if not signing.check_text(_digest(earlier, signed), signature.decode().removesuffix('"'), key):
             raise GateError(f"{path}: its last line is not signed with the key that belongs to {key}")
     return Ledger(name, content, chain if content else "")
 
@@ -93,8 +110,8 @@ def next_line(ledger: Ledger, event: str, **facts: Any) -> str:
             "WORKBENCH_PUBLIC_KEY wants a signed history; to change it, set WORKBENCH_SIGNING_KEY=key.pem, too"
         )
     if key := signing.private_key():
-        body += _SIGNATURE + signing.sign_text(_digest(ledger.name, ledger.content + body), key).encode() + b'"'
-    return (body + _CHAIN + _digest(ledger.name, ledger.content + body).encode() + b'"}').decode()
+        body += _SIGNATURE + signing.sign_text(_digest(ledger, body), key).encode() + b'"'
+    return (body + _CHAIN + _digest(ledger, body).encode() + b'"}').decode()
 
 
 def appended(ledger: Ledger, line: str) -> Ledger:
@@ -205,8 +222,10 @@ def _line_at(ledger: Ledger, needle: bytes) -> dict[str, Any] | None:
     return entry if entry["event"] == "register" else None
 
 
-def _digest(name: str, content: bytes) -> str:
-    return hashlib.sha256(name.encode() + content).hexdigest()
+def _digest(before: Ledger, body: bytes) -> str:
+    total = before.hashed.copy()
+    total.update(body)
+    return str(total.hexdigest())
 
 
 def _first_wrong(content: bytes, name: str) -> int:

@@ -56,15 +56,16 @@ def find_model(name: str) -> Path:
 
 
 @contextmanager
-def opened(name: str, restore: bool = False) -> Iterator[Model]:
+def opened(name: str, restore: bool = False, known: Model | None = None) -> Iterator[Model]:
     """The model, whose folder exists, with what was begun on it carried out, while nobody else changes it.
 
     Raises GateError when its history or its labels are not what was written, and after waiting a minute for another
-    process. `restore`: write labels.json and models.config anew from the history.
+    process. `restore`: write labels.json and models.config anew from the history. `known`: the model as it was a moment
+    ago, which spares to check its history again if that is still the same.
     """
     folder = models_folder() / name
     with locked(folder):
-        ledger = _settled(folder)
+        ledger = _settled(folder, known.ledger if known else None)
         if restore:
             _publish(folder, ledger)
         elif problem := wrong_labels(folder, ledger):
@@ -124,11 +125,11 @@ def wrong_labels(folder: Path, ledger: Ledger) -> str | None:
     return f"{path} is {how}; the history says {json.dumps(ledgers.labels(ledger))}"
 
 
-def _settled(folder: Path) -> Ledger:
+def _settled(folder: Path, known: Ledger | None = None) -> Ledger:
     """The history, after what was begun has been carried out."""
     if (folder / INTENT).exists():
         _carry_out(folder, *_begun(folder))
-    return ledgers.read(folder / HISTORY, folder.name)
+    return ledgers.read(folder / HISTORY, folder.name, known)
 
 
 def _carry_out(folder: Path, ledger: Ledger, intent: dict[str, Any]) -> None:

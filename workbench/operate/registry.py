@@ -70,7 +70,7 @@ def register(run: Run | str, name: str | None = None) -> int:
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
-        with opened(name) as model:
+        with opened(name, known=model) as model:
             moves.move(
                 model,
                 "register",
@@ -147,7 +147,7 @@ def promote(
             if moves.read(name).ledger.head == model.ledger.head:
                 raise
             continue  # such as deleting the version
-        with opened(name) as model:
+        with opened(name, known=model) as model:
             now = ledgers.labels(model.ledger)
             if now.get(STABLE) != stable or not ledgers.registered(model.ledger, version):
                 continue
