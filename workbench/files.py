@@ -17,8 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-INCOMING = ".incoming-"  # what a folder is called before it has its name
-
 
 def write_text(path: Path, text: str) -> None:
     """`write_bytes` of `text` as UTF-8."""
@@ -62,7 +60,7 @@ def append_line(path: Path, line: str, durably: bool = False) -> None:
 def staged(target: Path) -> Iterator[Path]:
     """A new folder that becomes `target`, instead of an older one, when the block ends well; else it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=INCOMING))
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=".incoming-"))
     try:
         yield folder
         seal(folder)

@@ -127,7 +127,8 @@ def check(project: Path, told: list[dict[str, object]]) -> None:
             assert versions[f"test/{line['run']}"] == line["version"], "a version that somebody was told of is lost"
     assert audit() == []
     registry.register("good")  # which sweeps what a killed process has half copied
-    assert not [path.name for path in moves.find_model("test").iterdir() if path.name.startswith((".incoming", ".out"))]
+    assert not list((moves.find_model("test") / ".incoming").iterdir())
+    assert not list(moves.find_model("test").glob(".outgoing-*"))
 
 
 def start_registry(project: Path, exported: Path) -> None:

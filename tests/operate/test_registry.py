@@ -39,7 +39,7 @@ def test_a_version_holds_what_the_run_has_exported_and_what_tells_of_it(add_run:
     [entry] = registry.versions("test")
     assert (entry["version"], entry["labels"], entry["run"], entry["path"]) == (1, [], "test/good", folder)
     assert entry["metrics"] == read_record(run)["metrics"]
-    assert not list(folder.parent.glob(".incoming-*"))
+    assert not list((folder.parent / ".incoming").iterdir())
 
 
 def test_tensorflow_loads_the_version_and_the_public_protos_read_the_configuration(model: str, project: Path) -> None:
@@ -116,7 +116,7 @@ def test_files_that_are_not_those_of_the_run_are_refused(add_run: AddRun, projec
     with pytest.raises(GateError):
         registry.register(run)
     assert list((project / "outputs/models/test").glob("[0-9]*")) == []
-    assert not list((project / "outputs/models/test").glob(".incoming-*"))
+    assert not list((project / "outputs/models/test/.incoming").iterdir())
 
 
 def test_a_record_that_leads_out_of_the_run_is_not_followed(add_run: AddRun, project: Path) -> None:
@@ -151,7 +151,8 @@ def test_what_is_no_file_of_an_export_is_refused_even_if_the_run_has_recorded_it
     reason = {"link": "x.json: a link", "pipe": "cannot be copied: .* is a named pipe", "pickle": "runs code"}[odd]
     with pytest.raises(GateError, match=reason):
         registry.register(run)
-    assert {path.name for path in (project / "outputs" / "models" / "test").iterdir()} <= {".lock", ".register.lock"}
+    left = {path.name for path in (project / "outputs" / "models" / "test").rglob("*")}
+    assert left == {".lock", ".incoming", ".incoming.lock"}
 
 
 def test_to_roll_back_is_to_go_back_step_by_step(model: str) -> None:

@@ -9,13 +9,12 @@ Nothing is loaded or run. Each finding says which file is wrong, and how.
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench import files
 from workbench.errors import GateError
 from workbench.operate import ledger as ledgers
 from workbench.operate import models_config, moves, version
 from workbench.operate.ledger import HISTORY
 
-_OF_A_MODEL = {HISTORY, moves.LABELS, moves.LOCK, ".register.lock"}
+_OF_A_MODEL = {HISTORY, moves.LABELS, moves.LOCK, moves.INCOMING, moves.INCOMING_LOCK}
 
 
 def audit(names: Sequence[str] = (), restore: bool = False, head: str | None = None) -> list[str]:
@@ -39,14 +38,11 @@ def audit(names: Sequence[str] = (), restore: bool = False, head: str | None = N
 
 def _contents(model: moves.Model) -> list[str]:
     """What is wrong in the folder of a model whose history and labels are right."""
+    moves.sweep(model.folder)
     registered = ledgers.registrations(model.ledger)
     wanted = {str(number) for number in registered}
     there = {path.name for path in model.folder.iterdir()}
-    found = [
-        f"{model.folder / name} was added"
-        for name in sorted(there - wanted - _OF_A_MODEL)
-        if not name.startswith(files.INCOMING)  # what another process is about to register
-    ]
+    found = [f"{model.folder / name} was added" for name in sorted(there - wanted - _OF_A_MODEL)]
     for number, entry in registered.items():
         found += version.damage(model.folder / str(number), entry)
     return found
@@ -56,11 +52,14 @@ def _whole(root: Path) -> list[str]:
     """What is wrong beside the models' own folders."""
     path = root / models_config.CONFIG
     known = {*moves.models(), models_config.CONFIG, moves.LOCK}
-    found = [f"{root / name} was added" for name in _names(root) if name not in known]
+    if not moves.models():
+        return [f"{root / name} was added" for name in _names(root) if name not in known]
     with moves.locked(root):
+        moves.sweep(root)
         wanted = models_config.text(moves.entries())
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
-    if moves.models() and wanted != text:
+    found = [f"{root / name} was added" for name in _names(root) if name not in known]
+    if wanted != text:
         how = "is missing" if text is None else "does not say what the histories say"
         found.append(f"{path} {how}; `workbench audit --restore` writes it anew")
     return found

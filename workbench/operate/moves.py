@@ -26,6 +26,7 @@ from workbench.operate import models_config
 from workbench.operate.ledger import HISTORY, Ledger
 
 LABELS, INTENT, LOCK = "labels.json", "intent.json", ".lock"
+INCOMING, INCOMING_LOCK = ".incoming", ".incoming.lock"  # where versions are copied to, before they have a number
 _SECONDS = 60  # a change takes a fraction of one
 
 
@@ -94,25 +95,29 @@ def move(model: Model, event: str, staging: Path | None = None, **facts: Any) ->
     target = model.folder / str(facts["version"]) if staging else None
     if target and target.exists():
         raise GateError(f"{target} is there, though the history knows no such version; move it elsewhere")
-    intent = {"line": ledgers.next_line(model.ledger, event, **facts), "staging": staging and staging.name}
+    intent = {
+        "line": ledgers.next_line(model.ledger, event, **facts),
+        "staging": staging and f"{INCOMING}/{staging.name}",
+    }
     files.write_json(model.folder / INTENT, intent)
     _carry_out(model.folder, model.ledger, intent)
 
 
 @contextmanager
 def locked(folder: Path, name: str = LOCK) -> Iterator[None]:
-    """Hold a lock in the folder; it is given back when the process ends, however that is.
-
-    Whoever holds LOCK removes what a process has left that was killed while it wrote a file.
-    """
+    """Hold a lock in the folder; it is given back when the process ends, however that is."""
     try:
         with FileLock(folder / name, timeout=_SECONDS, poll_interval=0.01):
-            for file in (INTENT, LABELS, models_config.CONFIG) if name == LOCK else ():
-                for left in folder.glob(f".{file}-*"):
-                    left.unlink()
             yield
     except Timeout as error:
         raise GateError(f"{folder / name}: held by another process for {_SECONDS} s; end that, or try again") from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process has left that was killed while it wrote a file; by whoever holds the folder's lock."""
+    for file in (INTENT, LABELS, models_config.CONFIG):
+        for left in folder.glob(f".{file}-*"):
+            left.unlink()
 
 
 def wrong_labels(folder: Path, ledger: Ledger) -> str | None:

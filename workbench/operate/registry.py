@@ -54,16 +54,17 @@ def register(run: Run | str, name: str | None = None) -> int:
     recorded = json.dumps([who, record["artefacts"]], sort_keys=True)
     content = hashlib.sha256(recorded.encode()).hexdigest()
     folder = models_folder() / name
-    folder.mkdir(parents=True, exist_ok=True)
-    with moves.locked(folder, ".register.lock"):  # one copies at a time; labels can be moved meanwhile
+    incoming = folder / moves.INCOMING
+    incoming.mkdir(parents=True, exist_ok=True)
+    with moves.locked(folder, moves.INCOMING_LOCK):  # one copies at a time; labels can be moved meanwhile
         with opened(name) as model:
             known = ledgers.registered_with(model.ledger, content=content)
             version: int = ledgers.last_version(model.ledger) + 1
-        for left in folder.glob(f"{files.INCOMING}*"):  # by a process that was killed, as we hold the lock
+        for left in incoming.iterdir():  # by a process that was killed, as we hold the lock
             shutil.rmtree(left)
         if known and not folders.damage(folder / str(known["version"]), known):
             return int(known["version"])
-        staging = Path(tempfile.mkdtemp(dir=folder, prefix=files.INCOMING))
+        staging = Path(tempfile.mkdtemp(dir=incoming))
         try:
             manifest = folders.write(run, record, staging, name, version)
             files.seal(staging)
