@@ -18,7 +18,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 import papermill  # isort: skip  # noqa: F401  # first: it imports our engine
 
@@ -62,7 +62,7 @@ def in_a_child(work: Callable[[], Any]) -> int:
     pid = os.fork()
     if pid == 0:
         code = 1
-        tqdm.set_lock(threading.RLock())  # its own is shared by all processes, and a killed one does not give it back
+        tqdm.set_lock(threading.RLock())  # papermill draws with it; its own is shared, and who is killed keeps it
         try:
             work()
             code = 0
