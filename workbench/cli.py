@@ -14,7 +14,7 @@ import click
 
 from workbench import cli_models
 from workbench.errors import GateError, NotebookError, UsageError
-from workbench.terminal import Progress, span, summary, table
+from workbench.terminal import Progress, moment, span, summary, table
 
 _NOTEBOOK = click.argument("notebook", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -183,7 +183,7 @@ def runs(
                 [
                     f"{r.name}/{r.id}",
                     record["status"] + (f": {record['reason']}" if record["reason"] else ""),
-                    record["started"][:19].replace("T", " "),
+                    moment(record["started"]),
                     f"{record['timings'].get('total', '')}",
                     format_metrics(record["metrics"]),
                 ]

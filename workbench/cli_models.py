@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from workbench.errors import GateError, UsageError
-from workbench.terminal import table
+from workbench.terminal import moment, short, table
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _LABEL = click.option("--label", default="stable", show_default=True, metavar="L", help="Which label is moved.")
@@ -31,7 +31,7 @@ def register(run: str, name: str | None) -> None:
     version = registry.register(found, name)
     entry = next(v for v in registry.versions(name or found.name) if v["version"] == version)
     print(f"{name or found.name} {version} is {entry['run']}: {', '.join(entry['formats'])}; {_bytes(entry['bytes'])}")
-    print(f"  {_short(entry['path'])}, with its card.md")
+    print(f"  {short(entry['path'])}, with its card.md")
     print(f"next: workbench promote {name or found.name} {version}")
 
 
@@ -72,7 +72,7 @@ def versions(name: str | None, prune: bool, keep: int, yes: bool, as_json: bool)
             [
                 str(v["version"]),
                 ", ".join(v["labels"]),
-                _time(v["registered"]),
+                moment(v["registered"]),
                 v["run"],
                 ", ".join(v["formats"]),
                 _bytes(v["bytes"]),
@@ -144,7 +144,7 @@ def history(name: str, at: str | None, as_json: bool) -> None:
         for served in [] if as_json else found:
             moved = served["moved"]
             print(f"{served['label']} {served['version']}, of run {served['run']}")
-            print(f"  {describe(moved)}, {_time(moved['time'])} by {moved['by']}{_why(moved) and ': ' + _why(moved)}")
+            print(f"  {describe(moved)}, {moment(moved['time'])} by {moved['by']}{_why(moved) and ': ' + _why(moved)}")
             for verdict in served["promoted"]["judged"]:
                 print(f"  {'passed' if verdict['passed'] else 'BROKEN'}  {verdict['rule']}: {verdict['figures']}")
         if not (found or as_json):
@@ -156,7 +156,7 @@ def history(name: str, at: str | None, as_json: bool) -> None:
         return
     table(
         ["time (UTC)", "by", "what", "why"],
-        [[_time(entry["time"]), entry["by"], describe(entry), _why(entry)] for entry in entries],
+        [[moment(entry["time"]), entry["by"], describe(entry), _why(entry)] for entry in entries],
     )
 
 
@@ -214,16 +214,8 @@ def _labels(pointing: dict[str, int]) -> str:
     return ", ".join(f"{label} {version}" for label, version in pointing.items())
 
 
-def _time(text: str) -> str:
-    return text[:19].replace("T", " ")
-
-
 def _bytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
-
-
-def _short(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _why(entry: dict[str, Any]) -> str:

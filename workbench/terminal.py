@@ -52,7 +52,7 @@ def summary(run: Any) -> None:
     from workbench.run.runs import format_metrics, read_record
 
     record = read_record(run)
-    where = run.path.relative_to(Path.cwd()) if run.path.is_relative_to(Path.cwd()) else run.path
+    where = short(run.path)
     print(f"\n{record['status']} in {record['timings']['total']:.0f} s")
     print(f"  metrics   {format_metrics(record['metrics'])}")
     print(f"  notebook  {where / 'notebook.ipynb'}")
@@ -65,6 +65,16 @@ def summary(run: Any) -> None:
             print(f"  artefact  {where / record['artefacts'][name]['path']}")
             print(f"            verified: {describe(figures)}")
     print("next: " + " | ".join(here + step for step in steps))
+
+
+def short(path: Path) -> Path:
+    """The path from the working folder, where it is below that."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def moment(time: str) -> str:
+    """A time as records have it, to the second."""
+    return time[:19].replace("T", " ")
 
 
 def span(row: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ def compare(candidate: Path, stable: Path) -> Comparison:
         raise GateError(f"not compared: its outputs are {shapes}, the stable version's {theirs_shapes}")
     rows = len(next(iter(expected.values())))
     agreement = parity.top1_agreement(answers, expected)
-    changed = _changed(expected, answers, targets, sample)
+    changed = _changed(expected, answers, sample)
     if not targets:
         return Comparison(rows, agreement, None, 0.0, 0.0, 0.0, (0.0, 0.0), True, same_sample, changed)
     name, target = next(iter(targets.items()))
@@ -135,14 +135,14 @@ def _answers(stable: Path, sample_file: Path, sample: Arrays) -> tuple[Arrays, b
         return load(out), False
 
 
-def _changed(expected: Arrays, answers: Arrays, targets: Arrays, sample: Arrays) -> list[dict[str, Any]]:
+def _changed(expected: Arrays, answers: Arrays, sample: Arrays) -> list[dict[str, Any]]:
     """The rows whose answers differ most, in the first output of numbers: row, both answers, what is right."""
     name = next((name for name, array in expected.items() if array.dtype.kind in "fiu"), None)
     if name is None:
         return []
     gaps = np.abs(expected[name].astype(float) - answers[name].astype(float)).reshape(len(expected[name]), -1).max(1)
     rows = [int(row) for row in np.argsort(-gaps, kind="stable")[:_SHOWN] if gaps[row] > 0]
-    right, labels = targets.get(name), sample["labels"].tolist() if "labels" in sample else []
+    right, labels = sample.get(f"targets/{name}"), sample["labels"].tolist() if "labels" in sample else []
     return [
         {
             "row": row,

@@ -130,11 +130,9 @@ def registered(ledger: Ledger, version: int) -> dict[str, Any] | None:
     return _line_at(ledger, _start("register", version)) if version not in _pruned(ledger) else None
 
 
-def registered_with(ledger: Ledger, **fact: str) -> dict[str, Any] | None:
-    """The last line that registered a version with this fact, if that version has not been pruned."""
-    ((key, value),) = fact.items()
-    needle = f"{json.dumps(key)}: {json.dumps(value)}"
-    found = _line_at(ledger, needle.encode())
+def registered_with(ledger: Ledger, content: str) -> dict[str, Any] | None:
+    """The last line that registered a version with this `content`, if that version has not been pruned."""
+    found = _line_at(ledger, f'"content": "{content}"'.encode())
     return found if found and found["version"] not in _pruned(ledger) else None
 
 
@@ -172,6 +170,11 @@ def stacks(ledger: Ledger, until: str | None = None) -> dict[str, list[int]]:
 def labels(ledger: Ledger, until: str | None = None) -> dict[str, int]:
     """The version that each label points at."""
     return {label: stack[-1] for label, stack in sorted(stacks(ledger, until).items())}
+
+
+def in_use(ledger: Ledger) -> set[int]:
+    """The versions that labels point at, and those that they would be taken back to."""
+    return {version for stack in stacks(ledger).values() for version in stack[-2:]}
 
 
 def describe(entry: Mapping[str, Any]) -> str:

@@ -171,8 +171,7 @@ def entry(folder: Path, ledger: Ledger) -> Any:
     """The model in models.config. A server holds each label's version, and the one that it would be taken back to, so
     that this needs no load.
     """
-    stacks = ledgers.stacks(ledger)
-    return models_config.entry(folder, ledgers.labels(ledger), {v for stack in stacks.values() for v in stack[-2:]})
+    return models_config.entry(folder, ledgers.labels(ledger), ledgers.in_use(ledger))
 
 
 def entries() -> dict[str, Any]:

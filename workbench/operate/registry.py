@@ -58,7 +58,7 @@ def register(run: Run | str, name: str | None = None) -> int:
     incoming.mkdir(parents=True, exist_ok=True)
     with moves.locked(folder, moves.INCOMING_LOCK):  # one copies at a time; labels can be moved meanwhile
         with opened(name) as model:
-            known = ledgers.registered_with(model.ledger, content=content)
+            known = ledgers.registered_with(model.ledger, content)
             version: int = ledgers.last_version(model.ledger) + 1
         for left in incoming.iterdir():  # by a process that was killed, as we hold the lock
             shutil.rmtree(left)
@@ -198,7 +198,7 @@ def prune(name: str, keep: int = 5) -> list[int]:
     find_model(name)
     with opened(name) as model:
         there = sorted(ledgers.registrations(model.ledger))
-        used = {v for stack in ledgers.stacks(model.ledger).values() for v in stack[-2:]}
+        used = ledgers.in_use(model.ledger)
         gone = [version for version in there[: max(len(there) - keep, 0)] if version not in used]
         if gone:
             moves.move(model, "prune", versions=gone)
