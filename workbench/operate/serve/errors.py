@@ -1,0 +1,42 @@
+"""How a request fails: a code of gRPC and a sentence, in REST the HTTP status that TensorFlow Serving gives that code.
+
+raise ServingError("NOT_FOUND", "digits has no version 9; loaded are 3 and 4")
+"""
+
+HTTP_STATUS = {
+    "CANCELLED": 499,
+    "INVALID_ARGUMENT": 400,
+    "DEADLINE_EXCEEDED": 504,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "PERMISSION_DENIED": 403,
+    "RESOURCE_EXHAUSTED": 429,
+    "FAILED_PRECONDITION": 400,
+    "ABORTED": 409,
+    "OUT_OF_RANGE": 400,
+    "UNIMPLEMENTED": 501,
+    "INTERNAL": 500,
+    "UNKNOWN": 500,
+    "DATA_LOSS": 500,
+    "UNAVAILABLE": 503,
+    "UNAUTHENTICATED": 401,
+}
+
+
+class ServingError(Exception):
+    """`code` is the name of a gRPC status code; `retry_after` seconds may mend an UNAVAILABLE."""
+
+    def __init__(self, code: str, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
+
+    @property
+    def http_status(self) -> int:
+        return HTTP_STATUS[self.code]
+
+
+def invalid(message: str) -> ServingError:
+    """What most bad requests are."""
+    return ServingError("INVALID_ARGUMENT", message)

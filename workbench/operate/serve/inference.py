@@ -1,0 +1,162 @@
+"""The verbs of the protocol, whichever way a request came: arrays in, arrays out.
+
+    version = service.find(Target("digits", label="stable"))
+    signature = version.signature("")                                    # serving_default
+    answers = await service.predict(version, signature, {"image": array})
+
+Between `find` and the call there must be no await: a version that nobody waits for may be taken away.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from workbench.operate.serve import signature as signatures
+from workbench.operate.serve.errors import ServingError, invalid
+from workbench.operate.serve.metrics import Metrics
+from workbench.operate.serve.request_log import RequestLog
+from workbench.operate.serve.signature import Signature
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom a request is for: a version, a label, or whichever is the default."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+    sticky: str | None = None  # requests with the same go the same way, if there is a canary
+
+
+class Version(Protocol):
+    """A loaded version; versions.py makes them."""
+
+    name: str
+    number: int
+    signatures: dict[str, Signature]
+    definitions: bytes  # a SignatureDefMap, as GetModelMetadata answers it
+
+    def signature(self, name: str) -> Signature:
+        """Empty: serving_default. Raises ServingError, FAILED_PRECONDITION, for one that it has not."""
+
+    async def run(
+        self, signature: Signature, inputs: Arrays, outputs: tuple[str, ...], timeout: float | None
+    ) -> Arrays:
+        """The answers, all or those of `outputs`. Raises ServingError."""
+
+
+class Versions(Protocol):
+    """What is loaded."""
+
+    def find(self, target: Target) -> Version:
+        """Raises ServingError: INVALID_ARGUMENT for an unknown label, NOT_FOUND for the rest."""
+
+
+class Service:
+    def __init__(self, versions: Versions, metrics: Metrics, strict: bool, log: RequestLog | None = None) -> None:
+        self.versions, self.metrics = versions, metrics
+        self._strict, self._log = strict, log
+
+    def find(self, target: Target) -> Version:
+        return self.versions.find(target)
+
+    async def predict(
+        self,
+        version: Version,
+        signature: Signature,
+        inputs: Arrays,
+        outputs: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> Arrays:
+        """What the signature answers to the inputs. `timeout` in seconds. Raises ServingError."""
+        started, code = time.perf_counter(), "OK"
+        try:
+            signatures.check(signature, inputs, outputs, self._strict)
+            answers = await version.run(signature, inputs, tuple(outputs), timeout)
+        except ServingError as error:
+            code = error.code
+            raise
+        except BaseException:
+            code = "CANCELLED"
+            raise
+        finally:
+            self.metrics.version(version.name, version.number, code, time.perf_counter() - started)
+        if self._log:
+            self._log.offer(version.name, version.number, signature.name, inputs, answers)
+        return answers
+
+    async def classify(
+        self, version: Version, signature: Signature, examples: Sequence[bytes], timeout: float | None = None
+    ) -> list[list[tuple[str, float]]]:
+        """The classes and scores of each serialized tf.Example."""
+        outputs = await self._of_examples(version, signature, CLASSIFY, examples, ("classes", "scores"), timeout)
+        classes, scores = outputs.get("classes"), outputs.get("scores")
+        if classes is not None and classes.dtype != object:
+            raise invalid(f"output classes of signature {signature.name} has type {classes.dtype}; expected string")
+        for name, array in outputs.items():
+            if array.ndim != 2 or len(array) != len(examples):
+                raise invalid(
+                    f"output {name} of signature {signature.name} has shape {list(array.shape)}; "
+                    f"expected [{len(examples)}, number of classes]"
+                )
+        labels = classes if classes is not None else np.full(scores.shape, b"", object)  # type: ignore[union-attr]
+        numbers = scores if scores is not None else np.zeros(labels.shape, "float32")
+        if labels.shape != numbers.shape:
+            raise invalid(f"classes {list(labels.shape)} and scores {list(numbers.shape)} differ in shape")
+        return [
+            [(text.decode(errors="replace"), score) for text, score in zip(*row, strict=True)]
+            for row in zip(labels.tolist(), numbers.tolist(), strict=True)
+        ]
+
+    async def regress(
+        self, version: Version, signature: Signature, examples: Sequence[bytes], timeout: float | None = None
+    ) -> list[float]:
+        """The value of each serialized tf.Example."""
+        outputs = await self._of_examples(version, signature, REGRESS, examples, ("outputs",), timeout)
+        values = outputs["outputs"]
+        if values.dtype != np.float32 or values.shape not in ((len(examples),), (len(examples), 1)):
+            raise invalid(
+                f"output outputs of signature {signature.name} is {values.dtype} of shape {list(values.shape)}; "
+                f"expected float32 of shape [{len(examples)}] or [{len(examples)}, 1]"
+            )
+        return values.ravel().tolist()
+
+    async def _of_examples(
+        self,
+        version: Version,
+        signature: Signature,
+        method: str,
+        examples: Sequence[bytes],
+        known: tuple[str, ...],
+        timeout: float | None,
+    ) -> Arrays:
+        if signature.method != method:
+            raise invalid(f"signature {signature.name} is for {signature.method}; expected {method}")
+        if list(signature.inputs) != ["inputs"]:
+            raise invalid(f"signature {signature.name} takes {', '.join(signature.inputs)}; expected inputs alone")
+        outputs = tuple(name for name in known if name in signature.outputs)
+        if not outputs:
+            raise invalid(f"signature {signature.name} has none of the outputs {', '.join(known)}")
+        if not examples:
+            raise invalid("no examples; expected one or more")
+        self.metrics.examples(version.name, len(examples))
+        batch = np.empty(len(examples), object)
+        batch[:] = examples
+        return await self.predict(version, signature, {"inputs": batch}, outputs, timeout)
+
+
+def named(signature: Mapping[str, Signature], name: str, version: str) -> Signature:
+    """One of the signatures. Raises ServingError for another name."""
+    found = signature.get(name or signatures.DEFAULT)
+    if not found:
+        known = ", ".join(signature) or "none"
+        raise ServingError(
+            "FAILED_PRECONDITION", f"{version} has no signature {name or signatures.DEFAULT!r}; it has {known}"
+        )
+    return found
