@@ -75,13 +75,13 @@ class Metrics:
         self._runtime.add((model, "Predict", runtime), _microseconds(seconds))
 
     def warmup(self, model: str, status: str, seconds: float) -> None:
-        """All warm-up requests of one version."""
+        """All warm-up requests of one version; `status` OK or the code of the error."""
         self._warmup.add((model, status), _microseconds(seconds))
 
     def load(self, model: str, version: int, status: str, seconds: float) -> None:
-        """An attempt to load a version; `status` OK or the code of the error."""
+        """An attempt to load a version; `status` success or fail, as TensorFlow has it."""
         path = _path(model, version)
-        self._loads.add((path, "success" if status == "OK" else "fail"))
+        self._loads.add((path, status))
         self._load_latency.add((path,), _microseconds(seconds))
 
     def restart(self, model: str, version: int) -> None:
