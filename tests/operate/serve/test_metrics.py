@@ -131,6 +131,14 @@ def test_only_the_last_of_the_versions_that_ended_are_shown(metrics: Metrics) ->
     assert len(lines(metrics, ":workbench:serving:queue_rows")) == 1
 
 
+def test_restarts_are_shown_as_none_before_the_first(metrics: Metrics) -> None:
+    restarts = ':workbench:serving:restart_count{model_name="digits",version="3"}'
+    metrics.state("digits", 3, "AVAILABLE")
+    assert value(metrics, restarts) == 0
+    metrics.restart("digits", 3)
+    assert value(metrics, restarts) == 1
+
+
 def test_a_version_that_comes_back_is_no_longer_one_that_ended(metrics: Metrics) -> None:
     metrics.state("digits", 0, "END")
     metrics.state("digits", 0, "AVAILABLE")

@@ -100,6 +100,7 @@ class Metrics:
     def state(self, model: str, version: int, state: str) -> None:
         """A version became START, LOADING, AVAILABLE, UNLOADING or END."""
         self._states.series[model, version] = STATES[state]
+        self._restarts.add((model, version), 0)  # a counter that starts at 1 has not increased, for Prometheus
         ended = self._ended[model]
         if version in ended:
             ended.remove(version)
