@@ -7,6 +7,7 @@
 Between `find` and the call there must be no await: a version that nobody waits for may be taken away.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from workbench.operate.serve import signature as signatures
 from workbench.operate.serve.errors import ServingError, invalid
 from workbench.operate.serve.metrics import Metrics
 from workbench.operate.serve.request_log import RequestLog
+
 from workbench.operate.serve.signature import Signature
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -82,8 +84,11 @@ class Service:
         except ServingError as error:
             code = error.code
             raise
-        except BaseException:
+        except asyncio.CancelledError:  # the client has gone
             code = "CANCELLED"
+            raise
+        except Exception:
+            code = "INTERNAL"
             raise
         finally:
             self.metrics.version(version.name, version.number, code, time.perf_counter() - started)
@@ -105,14 +110,12 @@ class Service:
                     f"output {name} of signature {signature.name} has shape {list(array.shape)}; "
                     f"expected [{len(examples)}, number of classes]"
                 )
-        labels = classes if classes is not None else np.full(scores.shape, b"", object)  # type: ignore[union-attr]
-        numbers = scores if scores is not None else np.zeros(labels.shape, "float32")
-        if labels.shape != numbers.shape:
-            raise invalid(f"classes {list(labels.shape)} and scores {list(numbers.shape)} differ in shape")
-        return [
-            [(text.decode(errors="replace"), score) for text, score in zip(*row, strict=True)]
-            for row in zip(labels.tolist(), numbers.tolist(), strict=True)
-        ]
+        shape = next(iter(outputs.values())).shape
+        if any(array.shape != shape for array in outputs.values()):
+            raise invalid(f"classes and scores of signature {signature.name} differ in shape")
+        texts = np.full(shape, "", object).tolist() if classes is None else _decoded(classes).tolist()
+        numbers = np.zeros(shape).tolist() if scores is None else scores.tolist()
+        return [list(zip(*row, strict=True)) for row in zip(texts, numbers, strict=True)]
 
     async def regress(
         self, version: Version, signature: Signature, examples: Sequence[bytes], timeout: float | None = None
@@ -149,6 +152,11 @@ class Service:
         batch = np.empty(len(examples), object)
         batch[:] = examples
         return await self.predict(version, signature, {"inputs": batch}, outputs, timeout)
+
+
+def _decoded(texts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Bytes as text; what is no UTF-8 is replaced, as JSON and the messages have no room for it."""
+    return np.vectorize(lambda text: text.decode(errors="replace"), otypes=[object])(texts)
 
 
 def named(signature: Mapping[str, Signature], name: str, version: str) -> Signature:

@@ -1,0 +1,138 @@
+"""A process for a version, and what it says.
+
+    process = await start({"folder": "/models/digits/3", ...})
+    facts, arrays = await process.told                          # when it has loaded the model, or why it could not
+    header, outputs = await process.ask({"signature": "serving_default", "outputs": []}, {"image": array})
+
+The process is forked from one that has imported TensorFlow, where that can be (run/warm.py), so that another is there a
+moment after one has died.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any, cast
+
+from workbench import context
+from workbench.operate.serve import wire
+from workbench.operate.serve.wire import Arrays
+from workbench.run import warm
+
+MODULE = "workbench.operate.serve.process"
+Answer = tuple[dict[str, Any], Arrays]
+_SECONDS_TO_END = 5
+
+
+class DiedError(Exception):
+    """The process has ended; `signal` is the number of the signal that ended it, 0 if none did."""
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
+class Process(asyncio.Protocol):
+    """One process. It is asked one thing at a time."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.told: asyncio.Future[Answer] = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self._popen: subprocess.Popen[bytes] | warm.Process | None = None
+        self._asked: asyncio.Future[Answer] | None = self.told
+        self._transport: asyncio.Transport
+        self._received = bytearray()
+
+    def adopt(self, popen: subprocess.Popen[bytes] | warm.Process) -> None:
+        self._popen = popen
+
+    @property
+    def pid(self) -> int:
+        assert self._popen
+        return self._popen.pid
+
+    def ask(self, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> asyncio.Future[Answer]:
+        """The answer, or DiedError."""
+        self._asked = asyncio.get_running_loop().create_future()
+        self._transport.writelines(wire.pack(header, arrays))
+        return self._asked
+
+    def kill(self) -> None:
+        if self._popen and self._popen.poll() is None:
+            self._popen.kill()
+
+    async def close(self) -> None:
+        """Let the process end, or kill it when it does not within seconds."""
+        self._transport.close()
+        await self.ended
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods alone
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        while len(self._received) >= wire.HEAD.size:
+            text_size, size = wire.HEAD.unpack_from(self._received)
+            start, end = wire.HEAD.size + text_size, wire.HEAD.size + text_size + size
+            if len(self._received) < end:
+                return
+            # Arrays are views of the frame, which is nobody else's from here on.
+            frame = memoryview(self._received)
+            self._received = self._received[end:]
+            answer, asked = wire.unpack(frame[wire.HEAD.size : start], frame[start:end]), self._asked
+            self._asked = None
+            if asked and not asked.done():
+                asked.set_result(answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end = asyncio.get_running_loop().create_task(self._ending())
+
+    async def _ending(self) -> None:
+        assert self._popen
+        try:
+            code = await asyncio.to_thread(self._popen.wait, _SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            code = await asyncio.to_thread(self._popen.wait)
+        if isinstance(self._popen, warm.Process):
+            self._popen.close()
+        asked, self._asked = self._asked, None
+        if asked and not asked.done():
+            asked.set_exception(DiedError(max(0, -code), f"the model's process {_end(code)}"))
+        self.ended.set_result(None)
+
+
+async def start(order: Mapping[str, Any]) -> Process:
+    """Start a process. Raises OSError where none can be started."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    process = Process()
+    await asyncio.get_running_loop().create_unix_connection(lambda: process, sock=ours)
+    with theirs:
+        try:
+            process.adopt(await _popen(json.dumps(order), theirs.fileno()))
+        except BaseException:
+            process._transport.abort()
+            raise
+    return process
+
+
+async def _popen(order: str, connection: int) -> subprocess.Popen[bytes] | warm.Process:
+    env = {**context.environment(), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    try:
+        return await warm.start_async(MODULE, [order], env, os.getcwd(), connection, 2)
+    except warm.UnavailableError:
+        return subprocess.Popen(
+            [sys.executable, "-m", MODULE, order], env=env, stdin=subprocess.DEVNULL, stdout=connection
+        )
+
+
+def _end(code: int) -> str:
+    return f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
