@@ -202,6 +202,7 @@ def test_a_document_that_does_not_fit_is_refused(body: str, said: str) -> None:
         ("[1.7e308]", "FLOAT", r"does not fit float32"),
         ("[NaN, -1e39]", "FLOAT", r"does not fit float32"),
         ("[65520.0]", "HALF", r"does not fit float16"),
+        ("[9223372036854775808]", "BFLOAT16", r"256 or more"),
         ("[1e39]", "BFLOAT16", r"does not fit bfloat16"),
     ],
 )

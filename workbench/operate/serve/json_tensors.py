@@ -202,7 +202,8 @@ def _array(name: str, tensor: Tensor, value: Any) -> np.ndarray[Any, Any]:
         return array.reshape(shape)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            array = np.array(values, dtype)
+            # bfloat16 is not NumPy's own and takes no whole number of more than 63 bits, if only to be refused.
+            array = np.array(values, np.float32 if dtype.kind == "V" else dtype).astype(dtype, copy=False)
             ordinary = expected is not _FLOATS or not values or np.abs(array).max() < _INEXACT[dtype]  # NaN is not less
     except OverflowError:
         raise invalid(f"input {name} has a number that does not fit {dtype}") from None
