@@ -44,6 +44,7 @@ _CONTENTS = {
     "promote": "workbench.operate.registry",
     "rollback": "workbench.operate.registry",
     "load_model": "workbench.operate.foreign.load",
+    "predict": "workbench.operate.serve.client",
 }
 
 __all__ = list(_CONTENTS)
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from workbench.exports.verify import verify
     from workbench.operate.foreign.load import load_model
     from workbench.operate.registry import promote, register, rollback, versions
+    from workbench.operate.serve.client import predict
     from workbench.run.compare import compare
     from workbench.run.form import form
     from workbench.run.launch import run_notebook

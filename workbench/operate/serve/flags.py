@@ -156,7 +156,7 @@ WITHOUT_EFFECT = {
     "remove_unused_fields_from_bundle_metagraph": "they are never kept",
     "num_tflite_pools": "--workers sets the number of processes",
     "num_tflite_interpreters_per_pool": "--workers sets the number of processes",
-    "enable_signature_method_name_check": "the method is always checked",
+    "enable_signature_method_name_check": "a signature's inputs and outputs decide",
     "xla_cpu_compilation_enabled": "TensorFlow decides",
     "xla_gpu_compilation_enabled": "models run on the processor",
     "enable_profiler": "there is none",

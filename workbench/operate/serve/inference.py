@@ -19,7 +19,6 @@ from workbench.operate.serve import signature as signatures
 from workbench.operate.serve.errors import ServingError, invalid
 from workbench.operate.serve.metrics import Metrics
 from workbench.operate.serve.request_log import RequestLog
-
 from workbench.operate.serve.signature import Signature
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -100,7 +99,7 @@ class Service:
         self, version: Version, signature: Signature, examples: Sequence[bytes], timeout: float | None = None
     ) -> list[list[tuple[str, float]]]:
         """The classes and scores of each serialized tf.Example."""
-        outputs = await self._of_examples(version, signature, CLASSIFY, examples, ("classes", "scores"), timeout)
+        outputs = await self._of_examples(version, signature, examples, ("classes", "scores"), timeout)
         classes, scores = outputs.get("classes"), outputs.get("scores")
         if classes is not None and classes.dtype != object:
             raise invalid(f"output classes of signature {signature.name} has type {classes.dtype}; expected string")
@@ -121,7 +120,7 @@ class Service:
         self, version: Version, signature: Signature, examples: Sequence[bytes], timeout: float | None = None
     ) -> list[float]:
         """The value of each serialized tf.Example."""
-        outputs = await self._of_examples(version, signature, REGRESS, examples, ("outputs",), timeout)
+        outputs = await self._of_examples(version, signature, examples, ("outputs",), timeout)
         values = outputs["outputs"]
         if values.dtype != np.float32 or values.shape not in ((len(examples),), (len(examples), 1)):
             raise invalid(
@@ -134,13 +133,10 @@ class Service:
         self,
         version: Version,
         signature: Signature,
-        method: str,
         examples: Sequence[bytes],
         known: tuple[str, ...],
         timeout: float | None,
     ) -> Arrays:
-        if signature.method != method:
-            raise invalid(f"signature {signature.name} is for {signature.method}; expected {method}")
         if list(signature.inputs) != ["inputs"]:
             raise invalid(f"signature {signature.name} takes {', '.join(signature.inputs)}; expected inputs alone")
         outputs = tuple(name for name in known if name in signature.outputs)

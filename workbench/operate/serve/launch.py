@@ -95,7 +95,9 @@ class Process(asyncio.Protocol):
         self._end = asyncio.get_running_loop().create_task(self._ending())
 
     async def _ending(self) -> None:
-        assert self._popen
+        if not self._popen:  # there was none to be started
+            self.ended.set_result(None)
+            return
         try:
             code = await asyncio.to_thread(self._popen.wait, _SECONDS_TO_END)
         except subprocess.TimeoutExpired:

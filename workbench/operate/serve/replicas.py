@@ -106,6 +106,7 @@ class Replicas:
         while self._rows or self._working or self._again:
             await asyncio.sleep(0.01)
         self._closing = True
+        await asyncio.gather(*self._tasks)  # a process that is just being started
         await self._end_all()
 
     # --- batches ---

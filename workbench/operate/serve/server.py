@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import uvloop
 
+from workbench.errors import UsageError
 from workbench.operate.serve import grpc_api, http_limits, rest
 from workbench.operate.serve.access import Access
 from workbench.operate.serve.access_log import AccessLog
@@ -76,7 +77,7 @@ async def _load(versions: Versions, settings: Settings) -> None:
             config = model_server_config_pb2.ModelServerConfig()
             config.model_config_list.config.add(name=settings.model_name, base_path=settings.model_base_path)
             await versions.configure(config)
-    except (ServingError, OSError) as error:
+    except (ServingError, UsageError) as error:
         _log.error("%s", error)
     gc.collect()
     gc.freeze()  # what is here now stays: a collection under load need not look at it

@@ -19,13 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-
-from workbench.operate.serve import inference, signature
+from workbench.errors import UsageError
+from workbench.operate.serve import inference, signature, text_protos
 from workbench.operate.serve.errors import ServingError, invalid
 from workbench.operate.serve.inference import Arrays, Target
 from workbench.operate.serve.metrics import Metrics
-from workbench.operate.serve.protos import get_model_metadata_pb2, model_server_config_pb2
+from workbench.operate.serve.protos import get_model_metadata_pb2
 from workbench.operate.serve.replicas import Replicas
 from workbench.operate.serve.settings import Settings
 from workbench.operate.serve.signature import Signature
@@ -79,7 +78,7 @@ class Versions:
         self._settings, self._metrics = settings, metrics
         self._models: dict[str, _Model] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self._read: str | None = None  # models.config, as it was last read
+        self._read: Any = None  # models.config, as it was last read
         self._complaint = ""  # of it, which is not repeated
 
     # --- what requests ask ---
@@ -157,18 +156,13 @@ class Versions:
             raise ServingError("FAILED_PRECONDITION", "; ".join(missing))
 
     async def read_config(self) -> None:
-        """Configure from the file, if that has changed. Raises ServingError; OSError if it cannot be read."""
+        """Configure from the file, if that has changed. Raises UsageError for the file, and what `configure` raises."""
         path = self._settings.model_config_file
         assert path
-        text = await asyncio.to_thread(path.read_text, encoding="utf-8")
-        if text == self._read:
-            return
-        self._read = text
-        try:
-            config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-        except text_format.ParseError as error:
-            raise invalid(f"{path}: is no ModelServerConfig ({error})") from error
-        await self.configure(config)
+        config = await asyncio.to_thread(text_protos.models, path)
+        if config != self._read:
+            self._read = config
+            await self.configure(config)
 
     async def watch(self) -> None:
         """Look at the disk, again and again, for new versions and a new config."""
@@ -182,7 +176,7 @@ class Versions:
     async def _read_again(self) -> None:
         try:
             await self.read_config()
-        except (ServingError, OSError) as error:  # what is served goes on being served
+        except (ServingError, UsageError) as error:  # what is served goes on being served
             if str(error) != self._complaint:
                 _log.error("%s", error)
             self._complaint = str(error)
