@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 WEB := workbench/exports/web
 
 .DEFAULT_GOAL := help
-.PHONY: help install browser postgres run test soak lint lab lock references clean
+.PHONY: help install browser postgres prometheus run test soak lint lab lock references clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: .*##|^[a-z]+: *##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -35,6 +35,12 @@ postgres:        ## install PostgreSQL, which the tests of the MLflow mirror sta
 		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends postgresql-common && \
 		echo "create_main_cluster = false" >>/etc/postgresql-common/createcluster.conf && \
 		apt-get install --quiet=2 --yes --no-install-recommends postgresql; }
+
+# Debian's package starts a server of its own where there is systemd; the tests start theirs.
+prometheus:      ## install Prometheus, which the tests let read the server's metrics and alert rules
+	command -v promtool >/dev/null || { \
+		apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends prometheus && \
+		if [ -d /run/systemd/system ]; then systemctl disable --now prometheus; fi; }
 
 run: $(INSTALLED) ## train, export and verify the digits notebook with its large parameters
 	$(BIN)/workbench run notebooks/digits.ipynb -f params/digits.yaml

@@ -20,7 +20,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     "--canary", type=click.FloatRange(0, 100), default=0, metavar="PERCENT", help="Share of the label canary."
 )
 @click.option("--litert", is_flag=True, help="Run a version's .tflite, if it answers as its SavedModel does.")
-@click.option("--keys", type=_FILE, metavar="FILE", help="Who may ask; `workbench new-key` adds to it.")
+@click.option("--keys", type=_FILE, metavar="FILE", help="Who may ask; `workbench key` adds to it.")
 @click.option("--tls", type=_FILE, metavar="FILE", help="Key and certificates, as an SSLConfig of TensorFlow Serving.")
 @click.option("--access-log", type=_FILE, metavar="FILE", help="A line of JSON for each request; - is stdout.")
 @click.option(
@@ -70,11 +70,11 @@ def serve(names: tuple[str, ...], port: int, grpc_port: int, canary: float, log_
     server.run(settings, started)
 
 
-@click.command("new-key")
+@click.command()
 @click.argument("file", type=_FILE)
 @click.argument("name")
 @click.option("--manage", is_flag=True, help="It may also read metrics and change what is served.")
-def new_key(file: Path, name: str, manage: bool) -> None:
+def key(file: Path, name: str, manage: bool) -> None:
     """Print a new API key for NAME, and add its hash to FILE.
 
     The key is nowhere else: whoever loses it needs a new one. To take a key back, remove its line; a server that runs
@@ -83,9 +83,9 @@ def new_key(file: Path, name: str, manage: bool) -> None:
     from workbench import files
     from workbench.operate.serve import access
 
-    key, line = access.line(name, "manage" if manage else "predict")
+    secret, line = access.line(name, "manage" if manage else "predict")
     files.append_line(file, line, durably=True)
-    print(key)
+    print(secret)
 
 
 def _served(names: tuple[str, ...]) -> list[str]:
@@ -105,4 +105,4 @@ def _served(names: tuple[str, ...]) -> list[str]:
     return served
 
 
-COMMANDS = (serve, new_key)
+COMMANDS = (serve, key)

@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -43,14 +45,24 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
                 found = wait_for(
                     lambda: re.search(ports, log.read_text()), lambda: f"{process.poll()} {log.read_text()}"
                 )
+                server = Server(process, int(found[1]), int(found[2]), log)
                 if ready:
-                    wait_for(lambda: " is loaded" in log.read_text(), log.read_text)
-                yield Server(process, int(found[1]), int(found[2]), log)
+                    wait_for(lambda: _answers(server.url("/readyz")), log.read_text)
+                yield server
             finally:
                 process.terminate()
                 process.wait(60)
 
     return start
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
 
 
 def wait_for(found: Callable[[], Any], told: Callable[[], str] = str, seconds: float = 60) -> Any:

@@ -47,7 +47,10 @@ async def serve(settings: Settings, started: Callable[[int | None, int | None], 
         metrics = Metrics()
         log = None
         if settings.request_log:
-            log = RequestLog(settings.request_log, settings.request_log_rate, settings.request_log_bytes, metrics)
+            try:
+                log = RequestLog(settings.request_log, settings.request_log_rate, settings.request_log_bytes, metrics)
+            except OSError as error:
+                raise UsageError(f"{settings.request_log} cannot be the folder of the request log: {error}") from error
             stack.callback(log.close)
         lines = AccessLog(settings.access_log) if settings.access_log else None
         if lines:
@@ -61,7 +64,10 @@ async def serve(settings: Settings, started: Callable[[int | None, int | None], 
             stack.push_async_callback(server.stop, _SECONDS_TO_END)
         if settings.rest_api_port is not None:
             web = rest.app(service, versions, settings, access, metrics, lines)
-            rest_port = await stack.enter_async_context(http_limits.serving(web, settings))
+            try:
+                rest_port = await stack.enter_async_context(http_limits.serving(web, settings))
+            except OSError as error:
+                raise UsageError(f"{settings.host}:{settings.rest_api_port} cannot be listened at: {error}") from error
         started(rest_port, grpc_port)
         loading = asyncio.create_task(_load(versions, settings))
         stack.callback(loading.cancel)

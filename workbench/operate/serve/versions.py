@@ -70,6 +70,7 @@ class _Model:
     failed: dict[int, str] = field(default_factory=dict)  # what the files were like that could not be loaded
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     looking: asyncio.Task[None] | None = None
+    settled: bool = False  # all that was wanted at first has been tried
     told: str = ""  # the last complaint, which is not repeated
 
 
@@ -130,7 +131,7 @@ class Versions:
 
     def ready(self) -> bool:
         """Whether every model can answer."""
-        return bool(self._models) and all(model.loaded for model in self._models.values())
+        return bool(self._models) and all(model.settled and model.loaded for model in self._models.values())
 
     # --- what is loaded ---
 
@@ -218,6 +219,7 @@ class Versions:
                 for label, number in labels.items()
                 if number in loaded or model.labels.get(label) in loaded
             }
+            model.settled = True
 
     async def _load(self, model: _Model, number: int) -> None:
         name, folder = model.config.name, Path(model.config.base_path, str(number))
