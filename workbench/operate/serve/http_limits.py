@@ -102,6 +102,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._draining = False
         self._drained = 0
         self._data = b""  # that is being parsed
+        self._unsent: list[bytes] = []  # of this turn of the loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -224,14 +225,24 @@ class BoundedProtocol(HttpToolsProtocol):
         ]
         if status == 503:
             head.append("retry-after: 1")
+        self._flush()
         self.transport.write("\r\n".join([*head, "", ""]).encode() + body)
         self._drain()
 
     def _write(self, data: bytes) -> None:
         if not self._draining:
-            self.transport.write(data)
+            if not self._unsent:
+                self.loop.call_soon(self._flush)
+            self._unsent.append(data)
+
+    def _flush(self) -> None:
+        """Head and body of an answer in one write: each costs as much as the rest of a small request."""
+        if self._unsent:
+            self.transport.write(b"".join(self._unsent))
+            self._unsent.clear()
 
     def _close_politely(self) -> None:
+        self._flush()
         if self.cycle.more_body:
             self._drain()
         else:
@@ -241,6 +252,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Nothing more is answered: what still comes is thrown away, until the client closes or a bound is reached."""
         if self._draining or self.transport.is_closing():
             return
+        self._flush()
         self._draining = True
         self._stop_header_timer()
         self._unset_keepalive_if_required()
