@@ -161,9 +161,10 @@ class Rest:
             return _metadata(self._find(request, target))
         if encoding := request.headers.get(b"content-encoding"):
             body = await _decoded(body, encoding, self._limits.body)
-        return await self._infer(request, target, json_tensors.parse(body))
+        return await self._infer(request, target, body)
 
-    async def _infer(self, request: _Request, target: Target, document: dict[str, Any]) -> bytes:
+    async def _infer(self, request: _Request, target: Target, body: bytes) -> bytes:
+        document = json_tensors.parse(body)
         name = document.get("signature_name", "")
         if not isinstance(name, str):
             raise invalid(f"signature_name is {type(name).__name__}; expected a string")
@@ -172,6 +173,7 @@ class Rest:
             version = self._find(request, target)
             signature = version.signature(name)
             inputs, rows = json_tensors.predict_inputs(document, signature)
+            del document  # thousands of lists, through which each collection of garbage would go while this waits
             return json_tensors.predict_body(await service.predict(version, signature, inputs, timeout=timeout), rows)
         batch = examples.from_json(document)
         version = self._find(request, target)
