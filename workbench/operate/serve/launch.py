@@ -15,8 +15,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, cast
+
+import psutil
 
 from workbench import context
 from workbench.operate.serve import wire
@@ -25,7 +28,7 @@ from workbench.run import warm
 
 MODULE = "workbench.operate.serve.process"
 Answer = tuple[dict[str, Any], Arrays]
-_SECONDS_TO_END = 5
+_SECONDS_TO_END, _POLL_SECONDS = 5.0, 0.01
 
 
 class DiedError(Exception):
@@ -37,12 +40,13 @@ class DiedError(Exception):
 
 
 class Process(asyncio.Protocol):
-    """One process. It is asked one thing at a time."""
+    """One process. It is asked one thing at a time. `alive`: it has not let go of its end of the connection."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
+        self.alive = True
         self.told: asyncio.Future[Answer] = loop.create_future()
-        self.ended: asyncio.Future[None] = loop.create_future()
+        self.ended: asyncio.Future[DiedError] = loop.create_future()  # how
         self._popen: subprocess.Popen[bytes] | warm.Process | None = None
         self._asked: asyncio.Future[Answer] | None = self.told
         self._transport: asyncio.Transport
@@ -58,17 +62,30 @@ class Process(asyncio.Protocol):
 
     def ask(self, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> asyncio.Future[Answer]:
         """The answer, or DiedError."""
-        self._asked = asyncio.get_running_loop().create_future()
-        self._transport.writelines(wire.pack(header, arrays))
-        return self._asked
+        parts, asked = wire.pack(header, arrays), asyncio.get_running_loop().create_future()
+        if self.ended.done():
+            asked.set_exception(self.ended.result())
+            return asked
+        self._asked = asked
+        if self.alive:
+            self._transport.writelines(parts)
+        return asked
+
+    def seconds_of_cpu(self) -> float:
+        """What it has used since it started."""
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:  # it is just ending
+            return 0.0
+        return float(times.user + times.system)
 
     def kill(self) -> None:
-        if self._popen and self._popen.poll() is None:
+        if self._popen and self.alive:
             self._popen.kill()
 
     async def close(self) -> None:
         """Let the process end, or kill it when it does not within seconds."""
-        self._transport.close()
+        self._transport.abort()  # what is still to be written must not hold it up
         await self.ended
 
     # --- asyncio.Protocol ---
@@ -92,23 +109,18 @@ class Process(asyncio.Protocol):
                 asked.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.alive = False
         self._end = asyncio.get_running_loop().create_task(self._ending())
 
     async def _ending(self) -> None:
-        if not self._popen:  # there was none to be started
-            self.ended.set_result(None)
-            return
-        try:
-            code = await asyncio.to_thread(self._popen.wait, _SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
-            code = await asyncio.to_thread(self._popen.wait)
+        code = await _exit_code(self._popen) if self._popen else 0  # there may have been none to be started
         if isinstance(self._popen, warm.Process):
             self._popen.close()
+        error = DiedError(max(0, -code), f"the model's process {_end(code)}")
         asked, self._asked = self._asked, None
         if asked and not asked.done():
-            asked.set_exception(DiedError(max(0, -code), f"the model's process {_end(code)}"))
-        self.ended.set_result(None)
+            asked.set_exception(error)
+        self.ended.set_result(error)
 
 
 async def start(order: Mapping[str, Any]) -> Process:
@@ -134,6 +146,18 @@ async def _popen(order: str, connection: int) -> subprocess.Popen[bytes] | warm.
         return subprocess.Popen(
             [sys.executable, "-m", MODULE, order], env=env, stdin=subprocess.DEVNULL, stdout=connection
         )
+
+
+async def _exit_code(popen: subprocess.Popen[bytes] | warm.Process) -> int:
+    """Of a process that is about to end, or is killed. Asked again and again: a thread that waits could be one of many
+    that do, and there are only so many.
+    """
+    patience = time.monotonic() + _SECONDS_TO_END
+    while (code := popen.poll()) is None:
+        if time.monotonic() > patience:
+            popen.kill()
+        await asyncio.sleep(_POLL_SECONDS)
+    return code
 
 
 def _end(code: int) -> str:

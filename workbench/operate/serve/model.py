@@ -4,28 +4,27 @@ model = open_model(Path("/models/digits/3"), prefer_tflite=False, threads=0, war
 model.call("serving_default", {"image": array}, ("digit",))
 """
 
-import itertools
+import functools
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from workbench.operate.serve import signature as signatures
-from workbench.operate.serve import tensors
+from workbench.operate.serve import warmup as warmups
 from workbench.operate.serve.errors import CODES, ServingError, invalid
-from workbench.operate.serve.protos import get_model_metadata_pb2, prediction_log_pb2
-from workbench.operate.serve.signature import Signature
+from workbench.operate.serve.protos import get_model_metadata_pb2
+from workbench.operate.serve.wire import Arrays
 
-Arrays = dict[str, np.ndarray[Any, Any]]
 Call = Callable[[str, Arrays, tuple[str, ...]], Arrays]
-WARMUP = Path("assets.extra", "tf_serving_warmup_requests")
 _LITERT = (Path("model.tflite"), Path("litert", "model.tflite"))  # where TensorFlow Serving has it, and the registry
-_MOST_WARMUPS = 1000
 _OPEN = 16  # interpreters of a .tflite, each for one shape of its inputs
+_CALLABLES = 64  # of a session, each for some outputs of a signature; clients choose which
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4  # LiteRT's float32 differs from TensorFlow's by less; int8 does not
 
 
@@ -50,19 +49,35 @@ def open_model(folder: Path, prefer_tflite: bool, threads: int, warmup: bool) ->
     """
     lite = next((folder / path for path in _LITERT if (folder / path).exists()), None) if prefer_tflite else None
     saved = (folder / "saved_model.pb").exists()
-    requests = list(_warmup_requests(folder)) if warmup else []
-    if lite and not saved:
-        model = _litert(lite, threads or 1)
-    elif lite:
-        model = _proven(
-            _litert(lite, threads or 1), lambda: _saved_model(folder, threads), list(_warmup_requests(folder))
-        )
-    else:
+    try:
+        requests = list(warmups.requests(folder)) if warmup or (lite and saved) else []
+    except ServingError as error:
+        raise _at_warmup(error) from error
+    if not lite:
         model = _saved_model(folder, threads)
-    started = time.perf_counter()
-    for name, inputs in requests:
-        model.call(name, inputs, ())
-    return Model(model.runtime, model.definitions, model.call, model.note, len(requests), time.perf_counter() - started)
+    elif not saved:
+        model = _litert(lite, threads or 1)
+    else:
+        model = _proven(_litert(lite, threads or 1), _saved_model(folder, threads), requests)
+    return _warmed(model, requests) if warmup else model
+
+
+def _warmed(model: Model, requests: list[tuple[str, Arrays]]) -> Model:
+    """The model, when it has answered the requests. Raises ServingError if it cannot."""
+    found, started = signatures.parsed(model.definitions), time.perf_counter()
+    try:
+        for name, inputs in requests:
+            if name not in found:
+                raise invalid(f"no signature {name!r}")
+            signatures.check(found[name], inputs, strict=False)
+            model.call(name, inputs, ())
+    except ServingError as error:
+        raise _at_warmup(error) from error
+    return replace(model, warmups=len(requests), warmup_seconds=time.perf_counter() - started)
+
+
+def _at_warmup(error: ServingError) -> ServingError:
+    return ServingError(error.code, f"{warmups.FILE}: {error.message}")
 
 
 def _saved_model(folder: Path, threads: int) -> Model:
@@ -74,29 +89,44 @@ def _saved_model(folder: Path, threads: int) -> Model:
     tf.get_logger().setLevel("ERROR")  # it would advise the API of TensorFlow 2
     graph = tf.Graph()
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads)
-    with graph.as_default():
+    with graph.as_default(), _told():
         session = tf.compat.v1.Session(graph=graph, config=config)
         meta = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
     found = signatures.read(meta.signature_def)
-    calls: dict[tuple[str, tuple[str, ...]], tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]] = {}
+
+    @functools.lru_cache(_CALLABLES)
+    def prepared(name: str, outputs: tuple[str, ...]) -> tuple[Callable[..., Any], list[str], list[str]]:
+        taken, given = list(found[name].inputs), list(outputs or found[name].outputs)
+        definition = meta.signature_def[name]
+        feeds = [definition.inputs[key].name for key in taken]
+        fetches = [definition.outputs[key].name for key in given]
+        return _callable(session, feeds, fetches), taken, given
 
     def call(name: str, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
-        if (name, outputs) not in calls:
-            taken, given = tuple(found[name].inputs), outputs or tuple(found[name].outputs)
-            definition = meta.signature_def[name]
-            feeds = [definition.inputs[key].name for key in taken]
-            fetches = [definition.outputs[key].name for key in given]
-            calls[name, outputs] = (_callable(session, feeds, fetches), taken, given)
-        run, taken, given = calls[name, outputs]
-        try:
+        with _told():
+            run, taken, given = prepared(name, outputs)
             answers = run(*[inputs[key] for key in taken])
-        except tf.errors.OpError as error:
-            raise ServingError(CODES.get(error.error_code, "UNKNOWN"), error.message.split("\n")[0]) from error
-        except ValueError as error:
-            raise invalid(str(error)) from error
-        return dict(zip(given, map(np.asarray, answers), strict=True))
+        return dict(zip(given, map(_array, answers), strict=True))
 
     return Model("TF", _definitions(meta.signature_def, found), call)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What TensorFlow refuses, with its code."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise ServingError(CODES.get(error.error_code, "UNKNOWN"), error.message.split("\n")[0]) from error
+    except ValueError as error:
+        raise invalid(str(error)) from error
+
+
+def _array(answer: Any) -> np.ndarray[Any, Any]:
+    """A tensor of a session's answer; one string alone comes as bytes, of which NumPy would make something else."""
+    return np.array(answer, object) if isinstance(answer, bytes) else np.asarray(answer)
 
 
 def _callable(session: Any, feeds: list[str], fetches: list[str]) -> Callable[..., Any]:
@@ -113,25 +143,18 @@ def _callable(session: Any, feeds: list[str], fetches: list[str]) -> Callable[..
 
 
 def _litert(file: Path, threads: int) -> Model:
-    """A .tflite file. Interpreters are kept for the shapes that came last; rows are filled up to a power of two, so
-    that there are few of these.
+    """The signature serving_default of a .tflite file. Interpreters are kept for the shapes that came last; rows are
+    filled up to a power of two, so that there are few of these.
     """
     from ai_edge_litert.interpreter import Interpreter
 
     from workbench.exports.runtimes.litert import caller
 
     definitions = _described(Interpreter(str(file)))
-    found = signatures.read(definitions)
+    found = signatures.read(definitions)[signatures.DEFAULT]
     opened: OrderedDict[tuple[Any, ...], Callable[[Arrays], Arrays]] = OrderedDict()
 
-    def call(name: str, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
-        rows = {len(array) if array.ndim else 0 for array in inputs.values()}
-        number = rows.pop() if found[name].batches and len(rows) == 1 else 0
-        if number:
-            fill = (1 << (number - 1).bit_length()) - number
-            inputs = {
-                key: np.concatenate([a, np.repeat(a[-1:], fill, axis=0)]) if fill else a for key, a in inputs.items()
-            }
+    def run(inputs: Arrays) -> Arrays:
         shapes = tuple((key, array.shape) for key, array in inputs.items())
         if shapes not in opened:
             opened[shapes] = caller(file, threads)
@@ -139,28 +162,42 @@ def _litert(file: Path, threads: int) -> Model:
         if len(opened) > _OPEN:
             opened.popitem(last=False)
         try:
-            answers = opened[shapes](inputs)
+            return opened[shapes](inputs)
         except (RuntimeError, ValueError) as error:
             del opened[shapes]
-            raise invalid(f"LiteRT: {str(error).splitlines()[0]}") from error
-        return {key: answers[key][:number] if number else answers[key] for key in outputs or answers}
+            raise invalid(f"LiteRT: {(str(error).splitlines() or [''])[0]}") from error
 
-    return Model("LiteRT", _definitions(definitions, found), call)
+    def call(name: str, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
+        rows = {len(array) if array.ndim else 0 for array in inputs.values()}
+        number = rows.pop() if found.batches and len(rows) == 1 else 0
+        fill = (1 << (number - 1).bit_length()) - number if number else 0
+        if not fill:
+            answers = run(inputs)
+        else:
+            answers = run({key: np.concatenate([a, np.repeat(a[-1:], fill, axis=0)]) for key, a in inputs.items()})
+            if all(len(array) == number + fill for array in answers.values()):
+                answers = {key: array[:number] for key, array in answers.items()}
+            else:  # they are not rows after all
+                answers = run(inputs)
+        return {key: answers[key] for key in outputs or answers}
+
+    return Model("LiteRT", _definitions(definitions, [found.name]), call)
 
 
-def _proven(lite: Model, open_saved: Callable[[], Model], requests: list[tuple[str, Arrays]]) -> Model:
-    """`lite` if it answers the requests as the SavedModel does; else that, with a note."""
-    saved = open_saved()
+def _proven(lite: Model, saved: Model, requests: list[tuple[str, Arrays]]) -> Model:
+    """`lite` if it has all that the SavedModel has, and answers the requests as that does; else that, with a note."""
     try:
+        if lost := signatures.parsed(saved.definitions).keys() - signatures.parsed(lite.definitions).keys():
+            raise ValueError(f"it has no signature {', '.join(sorted(lost))}")
         if not requests:
-            raise ValueError(f"there is no {WARMUP} to compare them on")
+            raise ValueError(f"there is no {warmups.FILE} to compare them on")
         for name, inputs in requests:
             right, found = saved.call(name, inputs, ()), lite.call(name, inputs, ())
             for key, array in right.items():
                 if key not in found or not _alike(array, found[key]):
                     raise ValueError(f"its {key} is not the SavedModel's")
     except (ServingError, ValueError, KeyError) as error:
-        return Model(saved.runtime, saved.definitions, saved.call, f"the .tflite is not used: {error}")
+        return replace(saved, note=f"the .tflite is not used: {error}")
     return lite
 
 
@@ -168,52 +205,35 @@ def _alike(right: np.ndarray[Any, Any], found: np.ndarray[Any, Any]) -> bool:
     if right.shape != found.shape or right.dtype != found.dtype:
         return False
     return (
-        bool(np.allclose(right, found, _RELATIVE, _ABSOLUTE))
+        bool(np.allclose(right, found, _RELATIVE, _ABSOLUTE, equal_nan=True))
         if right.dtype.kind == "f"
         else bool(np.array_equal(right, found))
     )
 
 
-def _warmup_requests(folder: Path) -> Iterator[tuple[str, Arrays]]:
-    from tensorboard.compat.tensorflow_stub.errors import OutOfRangeError
-    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import PyRecordReader_New
-
-    if not (folder / WARMUP).exists():
-        return
-    records = PyRecordReader_New(str(folder / WARMUP))
-    for _ in itertools.repeat(None, _MOST_WARMUPS):
-        try:
-            records.GetNext()
-        except OutOfRangeError:
-            return
-        log = prediction_log_pb2.PredictionLog.FromString(records.record())
-        request = getattr(log, log.WhichOneof("log_type") or "predict_log").request
-        name = request.model_spec.signature_name or signatures.DEFAULT
-        if hasattr(request, "inputs"):
-            yield name, {key: tensors.to_array(value) for key, value in request.inputs.items()}
-
-
 def _described(interpreter: Any) -> dict[str, Any]:
-    """The signatures of a .tflite as SignatureDefs."""
+    """The signature of a .tflite as a SignatureDef, by its name."""
+    names = list(interpreter.get_signature_list())
+    if signatures.DEFAULT not in names:
+        raise invalid(f"the .tflite has the signatures {', '.join(names) or 'none'}; expected {signatures.DEFAULT}")
     definitions = get_model_metadata_pb2.SignatureDefMap()
-    for name in interpreter.get_signature_list():
-        definition = definitions.signature_def[name]
-        definition.method_name = "tensorflow/serving/predict"
-        runner = interpreter.get_signature_runner(name)
-        for side, details in (
-            (definition.inputs, runner.get_input_details()),
-            (definition.outputs, runner.get_output_details()),
-        ):
-            for key, tensor in details.items():
-                side[key].name = tensor["name"]
-                side[key].dtype = signatures.kind(np.dtype(tensor["dtype"]))
-                sizes = tensor["shape_signature"] if len(tensor["shape_signature"]) else tensor["shape"]
-                for size in sizes:
-                    side[key].tensor_shape.dim.add(size=int(size))
+    definition = definitions.signature_def[signatures.DEFAULT]
+    definition.method_name = "tensorflow/serving/predict"
+    runner = interpreter.get_signature_runner(signatures.DEFAULT)
+    for side, details in (
+        (definition.inputs, runner.get_input_details()),
+        (definition.outputs, runner.get_output_details()),
+    ):
+        for key, tensor in details.items():
+            side[key].name = tensor["name"]
+            side[key].dtype = signatures.kind(np.dtype(tensor["dtype"]))
+            sizes = tensor["shape_signature"] if len(tensor["shape_signature"]) else tensor["shape"]
+            for size in sizes:
+                side[key].tensor_shape.dim.add(size=int(size))
     return dict(definitions.signature_def)
 
 
-def _definitions(definitions: Any, found: dict[str, Signature]) -> bytes:
+def _definitions(definitions: Any, found: Iterable[str]) -> bytes:
     whole = get_model_metadata_pb2.SignatureDefMap()
     for name in found:
         whole.signature_def[name].CopyFrom(definitions[name])

@@ -21,6 +21,9 @@ import numpy as np
 from workbench.operate.serve import wire
 from workbench.operate.serve.errors import ServingError
 from workbench.operate.serve.model import Model, open_model
+from workbench.operate.serve.wire import Arrays
+
+_SENTENCE = 1000  # characters of an error, which may repeat what was asked
 
 
 def main() -> None:
@@ -34,8 +37,8 @@ def main() -> None:
             Path(order["folder"]), order["prefer_tflite_model"], order["threads"], order["enable_model_warmup"]
         )
     except Exception as error:  # whatever is wrong with it, the server is to tell
-        with suppress(BrokenPipeError):
-            wire.send(connection, {"error": _failure(error)})
+        with suppress(ConnectionError):
+            _send(connection, {"error": _failure(error)})
         return
     told = {
         "runtime": model.runtime,
@@ -46,8 +49,8 @@ def main() -> None:
     }
     gc.collect()
     gc.freeze()  # what was loaded stays: no collection need look at it again
-    with suppress(BrokenPipeError):  # the server has ended meanwhile
-        wire.send(connection, told, {"definitions": np.frombuffer(model.definitions, np.uint8)})
+    with suppress(ConnectionError):  # the server has ended meanwhile
+        _send(connection, told, {"definitions": np.frombuffer(model.definitions, np.uint8)})
         _answer(connection, model)
 
 
@@ -57,16 +60,22 @@ def _answer(connection: socket.socket, model: Model) -> None:
         started = time.perf_counter()
         try:
             outputs = model.call(header["signature"], inputs, tuple(header["outputs"]))
-        except Exception as error:  # a model may raise anything; it costs this batch
-            wire.send(connection, {"error": _failure(error)})
-        else:
-            wire.send(connection, {"seconds": time.perf_counter() - started}, outputs)
+            answer = wire.pack({"seconds": time.perf_counter() - started}, outputs)
+        except Exception as error:  # a model may raise or return anything; it costs this batch
+            answer = wire.pack({"error": _failure(error)})
+        connection.sendall(b"".join(answer))
+
+
+def _send(connection: socket.socket, header: dict[str, Any], arrays: Arrays | None = None) -> None:
+    connection.sendall(b"".join(wire.pack(header, arrays)))
 
 
 def _failure(error: Exception) -> tuple[str, str]:
+    """Code and sentence; what of it is no text is replaced."""
+    line = (str(error).splitlines() or [""])[0][:_SENTENCE].encode(errors="replace").decode()
     if isinstance(error, ServingError):
-        return error.code, error.message
-    return "INTERNAL", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:500]}"
+        return error.code, line
+    return "INTERNAL", f"{type(error).__name__}: {line}"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from workbench.operate.serve.errors import invalid
+from workbench.operate.serve.protos import get_model_metadata_pb2
 
 DEFAULT = "serving_default"
 STRING = 7
@@ -76,8 +77,12 @@ def dtype(kind: int) -> np.dtype[Any]:
 
 
 def kind(dtype: np.dtype[Any]) -> int:
-    """The type of a tensor for the type of an array."""
-    return STRING if dtype.kind in "OSU" else _NUMBERS[dtype]
+    """The type of a tensor for the type of an array. Raises ServingError for one that is not served."""
+    if dtype.kind in "OSU":
+        return STRING
+    if dtype not in _NUMBERS:
+        raise invalid(f"arrays of {dtype} are not served; numbers, booleans and strings are")
+    return _NUMBERS[dtype]
 
 
 def read(definitions: Mapping[str, Any]) -> dict[str, Signature]:
@@ -93,6 +98,11 @@ def read(definitions: Mapping[str, Any]) -> dict[str, Signature]:
         batches = all(tensor.shape and tensor.shape[0] < 0 for tensor in (*inputs.values(), *outputs.values()))
         found[name] = Signature(name, definition.method_name, inputs, outputs, batches and bool(inputs))
     return found
+
+
+def parsed(definitions: bytes) -> dict[str, Signature]:
+    """The same of a SignatureDefMap, serialized."""
+    return read(get_model_metadata_pb2.SignatureDefMap.FromString(definitions).signature_def)
 
 
 def _tensor(info: Any) -> Tensor:

@@ -1,6 +1,6 @@
 """What the server and a model's process send each other over a socket: a header of JSON, and arrays.
 
-    send(connection, {"signature": "serving_default"}, {"image": array})
+    connection.sendall(b"".join(pack({"signature": "serving_default"}, {"image": array})))
     header, arrays = receive(connection)
 
 Arrays travel as their bytes, strings as their lengths and then their bytes. Both ends are ours and of one version.
@@ -24,7 +24,7 @@ _ALIGNED = 64  # TensorFlow takes an array as it lies there if it lies at such a
 def pack(
     header: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]] | None = None
 ) -> list[bytes | memoryview]:
-    """The frame, in parts to be written one after the other."""
+    """The frame, in parts to be written one after the other. Raises ServingError for a type that is not served."""
     parts: list[bytes | memoryview] = []
     described, size = [], 0
     for name, array in (arrays or {}).items():
@@ -50,13 +50,6 @@ def unpack(text: bytes | memoryview, data: memoryview) -> tuple[dict[str, Any], 
         arrays[name] = _array(data[start : start + size], kind, shape)
         start += size + -size % _ALIGNED
     return header, arrays
-
-
-def send(
-    connection: socket.socket, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]] | None = None
-) -> None:
-    parts = pack(header, arrays)
-    connection.sendall(parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], Arrays] | None:
