@@ -72,7 +72,7 @@ def predict_inputs(document: Mapping[str, Any], signature: Signature) -> tuple[A
         raise invalid(f"signature {signature.name} takes no inputs; expected one or more")
     rows = given == ["instances"]
     columns = _of_rows(document["instances"], signature) if rows else _of_columns(document["inputs"], signature)
-    return {name: _array(name, signature.inputs[name], values) for name, values in columns.items()}, rows
+    return {name: array(name, signature.inputs[name], *_flat(name, values)) for name, values in columns.items()}, rows
 
 
 def predict_body(outputs: Arrays, rows: bool) -> bytes:
@@ -97,6 +97,32 @@ def predict_body(outputs: Arrays, rows: bool) -> bytes:
     elif rows:
         value = [dict(zip(written, row, strict=True)) for row in zip(*written.values(), strict=True)]
     return orjson.dumps({"predictions" if rows else "outputs": value}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def array(name: str, tensor: Tensor, values: list[Any], shape: list[int]) -> np.ndarray[Any, Any]:
+    """The values of an input as an array of its type. Raises ServingError for those that do not fit that."""
+    dtype = tensor.dtype
+    if dtype.kind == "c":
+        raise ServingError("UNIMPLEMENTED", f"input {name} has type {dtype}, which JSON has no form for; use gRPC")
+    expected, kinds = _JSON_TYPES.get(dtype.kind, _FLOATS), set(map(type, values))
+    if not kinds <= expected:
+        wrong = next(item for item in values if type(item) not in expected)
+        wanted = "string" if tensor.kind == STRING else dtype
+        raise invalid(f"input {name} has the value {reprlib.repr(wrong)}; expected {wanted}")
+    if tensor.kind == STRING:
+        texts = np.empty(len(values), object)
+        texts[:] = [item.encode() if type(item) is str else _bytes(name, item) for item in values]
+        return texts.reshape(shape)
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            # bfloat16 is not NumPy's own and takes no whole number of more than 63 bits, if only to be refused.
+            found = np.array(values, np.float32 if dtype.kind == "V" else dtype).astype(dtype, copy=False)
+            ordinary = expected is not _FLOATS or not values or np.abs(found).max() < _INEXACT[dtype]  # NaN is not less
+    except OverflowError:
+        raise invalid(f"input {name} has a number that does not fit {dtype}") from None
+    if not ordinary:
+        _check_exact(name, values, found)
+    return found.reshape(shape)
 
 
 def is_base64(value: Any) -> bool:
@@ -184,32 +210,6 @@ def _only(signature: Signature, given: str) -> str:
 
 def _few(keys: Mapping[str, Any]) -> str:
     return reprlib.repr(list(keys))
-
-
-def _array(name: str, tensor: Tensor, value: Any) -> np.ndarray[Any, Any]:
-    dtype = tensor.dtype
-    if dtype.kind == "c":
-        raise ServingError("UNIMPLEMENTED", f"input {name} has type {dtype}, which JSON has no form for; use gRPC")
-    values, shape = _flat(name, value)
-    expected, kinds = _JSON_TYPES.get(dtype.kind, _FLOATS), set(map(type, values))
-    if not kinds <= expected:
-        wrong = next(item for item in values if type(item) not in expected)
-        wanted = "string" if tensor.kind == STRING else dtype
-        raise invalid(f"input {name} has the value {reprlib.repr(wrong)}; expected {wanted}")
-    if tensor.kind == STRING:
-        array = np.empty(len(values), object)
-        array[:] = [item.encode() if type(item) is str else _bytes(name, item) for item in values]
-        return array.reshape(shape)
-    try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            # bfloat16 is not NumPy's own and takes no whole number of more than 63 bits, if only to be refused.
-            array = np.array(values, np.float32 if dtype.kind == "V" else dtype).astype(dtype, copy=False)
-            ordinary = expected is not _FLOATS or not values or np.abs(array).max() < _INEXACT[dtype]  # NaN is not less
-    except OverflowError:
-        raise invalid(f"input {name} has a number that does not fit {dtype}") from None
-    if not ordinary:
-        _check_exact(name, values, array)
-    return array.reshape(shape)
 
 
 def _flat(name: str, value: Any) -> tuple[list[Any], list[int]]:

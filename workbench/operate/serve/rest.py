@@ -22,7 +22,7 @@ from urllib.parse import unquote
 import orjson
 from google.protobuf import json_format
 
-from workbench.operate.serve import examples, json_tensors
+from workbench.operate.serve import examples, json_rows, json_tensors
 from workbench.operate.serve.access import Access
 from workbench.operate.serve.access_log import AccessLog
 from workbench.operate.serve.errors import ServingError, invalid
@@ -31,6 +31,7 @@ from workbench.operate.serve.inference import Service, Target, Version
 from workbench.operate.serve.metrics import CONTENT_TYPE, Metrics
 from workbench.operate.serve.protos import get_model_metadata_pb2
 from workbench.operate.serve.settings import Settings
+from workbench.operate.serve.signature import DEFAULT
 from workbench.operate.serve.versions import State
 
 Scope = dict[str, Any]
@@ -164,13 +165,18 @@ class Rest:
         return await self._infer(request, target, body)
 
     async def _infer(self, request: _Request, target: Target, body: bytes) -> bytes:
+        service, timeout = self._service, self._timeout
+        if request.api == "Predict":
+            version = self._find(request, target)
+            usual = version.signatures.get(DEFAULT)
+            inputs = json_rows.read(body, usual) if usual else None
+            if usual and inputs:
+                return json_tensors.predict_body(await service.predict(version, usual, inputs, timeout=timeout), True)
         document = json_tensors.parse(body)
         name = document.get("signature_name", "")
         if not isinstance(name, str):
             raise invalid(f"signature_name is {type(name).__name__}; expected a string")
-        service, timeout = self._service, self._timeout
         if request.api == "Predict":
-            version = self._find(request, target)
             signature = version.signature(name)
             inputs, rows = json_tensors.predict_inputs(document, signature)
             del document  # thousands of lists, through which each collection of garbage would go while this waits
