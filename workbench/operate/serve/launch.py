@@ -133,6 +133,7 @@ async def start(order: Mapping[str, Any]) -> Process:
         try:
             process.adopt(await _popen(json.dumps(order), theirs.fileno()))
         except BaseException:
+            process.told.cancel()
             process._transport.abort()
             raise
     return process

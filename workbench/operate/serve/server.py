@@ -77,6 +77,13 @@ async def serve(settings: Settings, started: Callable[[int | None, int | None], 
 
 
 async def _load(versions: Versions, settings: Settings) -> None:
+    """Load what is to be served, and go on looking for what changes."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(versions.watch())  # at once: one model that takes long to load holds up no other
+        await _load_first(versions, settings)
+
+
+async def _load_first(versions: Versions, settings: Settings) -> None:
     try:
         if settings.model_config_file:
             await versions.read_config()
@@ -89,7 +96,6 @@ async def _load(versions: Versions, settings: Settings) -> None:
     gc.collect()
     gc.freeze()  # what is here now stays: a collection under load need not look at it
     gc.set_threshold(*_COLLECTED_AFTER)
-    await versions.watch()
 
 
 def log_to_stderr() -> None:

@@ -10,21 +10,17 @@ request has been answered. What cannot be loaded is told once, and changes nothi
 """
 
 import asyncio
-import hashlib
 import logging
-import os
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import UsageError
-from workbench.operate.serve import inference, signature, text_protos
+from workbench.operate.serve import disk, inference, policies, signature, text_protos
 from workbench.operate.serve.errors import ServingError, invalid
 from workbench.operate.serve.inference import Arrays, Target
 from workbench.operate.serve.metrics import Metrics
-from workbench.operate.serve.protos import get_model_metadata_pb2
 from workbench.operate.serve.replicas import Replicas
 from workbench.operate.serve.settings import Settings
 from workbench.operate.serve.signature import Signature
@@ -47,10 +43,9 @@ class State:
 class Version:
     """A version that is loaded."""
 
-    def __init__(self, replicas: Replicas, definitions: bytes) -> None:
-        self.name, self.number, self.replicas = replicas.name, replicas.number, replicas
-        self.definitions = definitions
-        self.signatures = signature.read(get_model_metadata_pb2.SignatureDefMap.FromString(definitions).signature_def)
+    def __init__(self, folder: Path, replicas: Replicas, definitions: bytes) -> None:
+        self.name, self.number, self.folder, self.replicas = replicas.name, replicas.number, folder, replicas
+        self.definitions, self.signatures = definitions, signature.parsed(definitions)
 
     def signature(self, name: str) -> Signature:
         return inference.named(self.signatures, name, f"{self.name} {self.number}")
@@ -67,9 +62,10 @@ class _Model:
     loaded: dict[int, Version] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)  # of versions that are loaded
     states: dict[int, State] = field(default_factory=dict)
-    failed: dict[int, str] = field(default_factory=dict)  # what the files were like that could not be loaded
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    looking: asyncio.Task[None] | None = None
+    failed: dict[int, tuple[str, str]] = field(default_factory=dict)  # likeness of the files, and why
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # of who looks at the disk for it
+    loading: asyncio.Task[Version] | None = None
+    removed: bool = False  # from the config
     settled: bool = False  # all that was wanted at first has been tried
     told: str = ""  # the last complaint, which is not repeated
 
@@ -78,7 +74,7 @@ class Versions:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings, self._metrics = settings, metrics
         self._models: dict[str, _Model] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[Any]] = set()
         self._read: Any = None  # models.config, as it was last read
         self._complaint = ""  # of it, which is not repeated
 
@@ -102,20 +98,14 @@ class Versions:
         if label is not None and label not in model.labels:
             known = ", ".join(sorted(model.labels)) or "none"
             raise invalid(f"{target.name} has no label {label!r}; its labels: {known}")
-        if label is None and self._settings.canary and CANARY in model.labels and self._drawn(target):
+        share = self._settings.canary
+        if label is None and share and CANARY in model.labels and policies.drawn(share, target.name, target.sticky):
             label = CANARY
         if label is None and self._settings.default_label:
             label = self._settings.default_label
             if label not in model.labels:
                 return f"with the label {label}"
         return model.labels[label] if label is not None else max(model.loaded, default="at all")
-
-    def _drawn(self, target: Target) -> bool:
-        """Whether a request goes to the canary."""
-        if target.sticky is None:
-            return random.random() * 100 < self._settings.canary
-        told = hashlib.sha256(f"{target.name}\0{target.sticky}".encode()).digest()
-        return int.from_bytes(told[:8]) / 2**64 * 100 < self._settings.canary
 
     def states(self, target: Target) -> list[State]:
         """Of all versions that were ever wanted, newest first, or of the one that is asked for."""
@@ -141,19 +131,16 @@ class Versions:
         Raises ServingError, with nothing changed, for a config that makes no sense; and, after all has been done that
         can be, FAILED_PRECONDITION if a version could not be loaded or a label be given.
         """
-        models = _checked(config)
+        models = policies.checked(config)
         if self._settings.only:
             models = {name: model for name, model in models.items() if name in self._settings.only}
         for name in self._models.keys() - models.keys():
-            self._unload(self._models.pop(name))
+            self._remove(self._models.pop(name))
         for name, wanted in models.items():
-            if name in self._models:
-                self._models[name].config = wanted
-            else:
-                self._models[name] = _Model(wanted)
-        await asyncio.gather(*[self._look(self._models[name]) for name in models])
-        missing = [told for name in models if (told := self._missing(self._models[name]))]
-        if missing:
+            self._models.setdefault(name, _Model(wanted)).config = wanted
+        changed = [self._models[name] for name in models]  # who else configures may remove one meanwhile
+        await asyncio.gather(*map(self._look, changed))
+        if missing := [told for model in changed if (told := self._missing(model))]:
             raise ServingError("FAILED_PRECONDITION", "; ".join(missing))
 
     async def read_config(self) -> None:
@@ -175,17 +162,17 @@ class Versions:
         )
 
     async def _read_again(self) -> None:
+        complaint = ""
         try:
             await self.read_config()
         except (ServingError, UsageError) as error:  # what is served goes on being served
-            if str(error) != self._complaint:
-                _log.error("%s", error)
-            self._complaint = str(error)
+            complaint = str(error)
+        if complaint and complaint != self._complaint:
+            _log.error("%s", complaint)
+        self._complaint = complaint
 
     async def _look_at_all(self) -> None:
-        for model in self._models.values():
-            if not model.looking or model.looking.done():  # a version that takes long to load holds up no other model
-                model.looking = asyncio.create_task(self._look(model))
+        await asyncio.gather(*[self._look(model) for model in self._models.values() if not model.lock.locked()])
 
     async def _measure(self) -> None:
         for name, model in self._models.items():
@@ -193,40 +180,42 @@ class Versions:
                 self._metrics.queue(name, number, version.replicas.waiting)
 
     async def close(self) -> None:
-        """End all, after what is under way."""
+        """End all, after what is under way; what is being loaded is given up."""
         while self._models:
-            self._unload(self._models.popitem()[1])
-        if self._ending:
-            await asyncio.gather(*self._ending)
+            self._remove(self._models.popitem()[1])
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
     async def _look(self, model: _Model) -> None:
         """Load what the model's policy wants and the disk has; then let go of what it does not want."""
         async with model.lock:
-            found = await asyncio.to_thread(_on_disk, Path(model.config.base_path))
-            wanted = _wanted(model.config.model_version_policy, found, set(model.loaded))
-            if not wanted:
-                self._tell(model, f"{model.config.name}: {model.config.base_path} has no version that is wanted")
-            for number in sorted(wanted - model.loaded.keys()):
-                await self._load(model, number)
+            config = model.config  # as it is now: when it changes, it is looked again
+            found = await asyncio.to_thread(disk.versions, Path(config.base_path))
+            if model.removed:
+                return
+            self._tell(model, policies.absent(config, found))
+            wanted = policies.wanted(config, found, model.loaded)
+            here = {number: version.folder for number, version in model.loaded.items()}
+            new = [number for number in wanted & found.keys() if here.get(number) != found[number]]
+            model.failed = {number: failure for number, failure in model.failed.items() if number in new}
+            for number in sorted(new, reverse=True):  # the newest answers those who name none
+                await self._load(model, number, found[number])
+            if model.removed:
+                return
             if wanted and wanted <= model.loaded.keys():
                 for number in model.loaded.keys() - wanted:
-                    self._let_go(model, number)
-            loaded = model.loaded
-            labels = dict(model.config.version_labels)
-            # A label whose version is not there stays where it is.
-            model.labels = {
-                label: number if number in loaded else model.labels[label]
-                for label, number in labels.items()
-                if number in loaded or model.labels.get(label) in loaded
-            }
+                    self._let_go(model, model.loaded[number])
+            # No await between this and what was let go: a label is never at a version that is not there.
+            model.labels = policies.labels(config, model.loaded, model.labels)
             model.settled = True
 
-    async def _load(self, model: _Model, number: int) -> None:
-        name, folder = model.config.name, Path(model.config.base_path, str(number))
-        likeness = await asyncio.to_thread(_likeness, folder)
-        if model.failed.get(number) == likeness:
+    async def _load(self, model: _Model, number: int, folder: Path) -> None:
+        """Let the version answer once it can; one of that number from elsewhere is let go."""
+        name = model.config.name
+        likeness = f"{folder} {await asyncio.to_thread(disk.likeness, folder)}"
+        if model.removed or model.failed.get(number, ("", ""))[0] == likeness:
             return
-        self._state(model, State(number, "LOADING"))
+        if number not in model.loaded:
+            self._state(model, State(number, "LOADING"))
         order = {
             "folder": str(folder),
             "prefer_tflite_model": self._settings.prefer_tflite_model,
@@ -234,58 +223,97 @@ class Versions:
             "enable_model_warmup": self._settings.enable_model_warmup,
         }
         replicas = Replicas(name, number, order, self._settings, self._metrics)
+
+        async def load() -> Version:
+            if damage := await asyncio.to_thread(disk.damage, folder):
+                raise ServingError("DATA_LOSS", f"damaged since it was registered: {damage}")
+            return Version(folder, replicas, await replicas.load())
+
+        model.loading = asyncio.create_task(load())
         try:
-            version = Version(replicas, await replicas.load())
+            version = await model.loading
         except (ServingError, OSError) as error:
-            model.failed[number] = likeness
-            code = error.code if isinstance(error, ServingError) else "UNAVAILABLE"
-            self._state(model, State(number, "END", code, str(error)))
-            self._metrics.load(name, number, "fail", 0.0)
-            _log.error("%s %d cannot be loaded, and is not tried again until its files change: %s", name, number, error)
+            self._failed(model, number, likeness if isinstance(error, ServingError) else "", error)
             return
+        except asyncio.CancelledError:
+            if not model.removed:
+                raise
+            self._state(model, State(number, "END"))
+            return
+        finally:
+            model.loading = None
+        if model.removed:
+            await replicas.close()
+            return
+        before = model.loaded.get(number)
         model.failed.pop(number, None)
         model.loaded = {**model.loaded, number: version}
         self._state(model, State(number, "AVAILABLE"))
         seconds, runtime = replicas.facts["seconds"], replicas.facts["runtime"]
         _log.info("%s %d is loaded, in %s, in %.1f s", name, number, runtime, seconds)
+        if before:
+            self._let_go(model, before)
 
-    def _let_go(self, model: _Model, number: int) -> None:
-        version = model.loaded[number]
-        model.loaded = {other: loaded for other, loaded in model.loaded.items() if other != number}
-        self._state(model, State(number, "UNLOADING"))
+    def _failed(self, model: _Model, number: int, likeness: str, error: ServingError | OSError) -> None:
+        """Tell once why a version could not be loaded. Without a likeness it is tried again: it was not its fault."""
+        name, failure = model.config.name, (likeness, str(error))
+        if model.failed.get(number) != failure:
+            when = ", and is not tried again until its files change" if likeness else ""
+            _log.error("%s %d cannot be loaded%s: %s", name, number, when, error)
+        model.failed[number] = failure
+        self._metrics.load(name, number, "fail", 0.0)
+        if number not in model.loaded:  # else one from elsewhere stays
+            code = error.code if isinstance(error, ServingError) else "UNAVAILABLE"
+            self._state(model, State(number, "END", code, str(error)))
+
+    def _let_go(self, model: _Model, version: Version) -> None:
+        number = version.number
+        if model.loaded.get(number) is version:
+            model.loaded = {other: loaded for other, loaded in model.loaded.items() if other != number}
+            self._state(model, State(number, "UNLOADING"))
 
         async def end() -> None:
             await version.replicas.close()
-            if number not in model.loaded:
+            if model.states[number].state == "UNLOADING":  # and not loaded again
                 self._state(model, State(number, "END"))
             _log.info("%s %d is unloaded", version.name, number)
 
-        task = asyncio.create_task(end())
+        self._wait_for(asyncio.create_task(end()))
+
+    def _remove(self, model: _Model) -> None:
+        model.removed = True
+        if model.loading:
+            model.loading.cancel()
+            self._wait_for(model.loading)
+        for version in list(model.loaded.values()):
+            self._let_go(model, version)
+
+    def _wait_for(self, task: asyncio.Task[Any]) -> None:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
 
-    def _unload(self, model: _Model) -> None:
-        for number in list(model.loaded):
-            self._let_go(model, number)
-
     def _state(self, model: _Model, state: State) -> None:
         model.states[state.version] = state
-        self._metrics.state(model.config.name, state.version, state.state)
+        if self._models.get(model.config.name, model) is model:  # not one that has been removed, and come back
+            self._metrics.state(model.config.name, state.version, state.state)
 
     def _tell(self, model: _Model, complaint: str) -> None:
-        if complaint != model.told:
+        if complaint and complaint != model.told:
             _log.warning("%s", complaint)
         model.told = complaint
 
     def _missing(self, model: _Model) -> str:
         """What could not be done of the model's config, in words."""
-        failed = [f"{number}: {model.states[number].message}" for number in model.failed]
+        if model.removed:
+            return ""
+        base = Path(model.config.base_path)
+        failed = [f"{number}: {message}" for number, (_, message) in sorted(model.failed.items())]
         asked = dict(model.config.version_labels)
         loose = [f"{label} of {number}" for label, number in asked.items() if number not in model.loaded]
         if self._settings.allow_version_labels_for_unavailable_models:
             loose = []
         parts = [
-            f"no version of {model.config.base_path} is loaded" * (not model.loaded),
+            f"no version of {base} is loaded" * all(version.folder.parent != base for version in model.loaded.values()),
             f"not loaded: {'; '.join(failed)}" * bool(failed),
             f"labels of versions that are not loaded: {', '.join(loose)}" * bool(loose),
         ]
@@ -293,58 +321,15 @@ class Versions:
 
 
 async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-    while seconds > 0:
-        await asyncio.sleep(seconds)
-        await action()
+    """Again and again, even if the last time has not ended: a model that takes long to load holds up no other."""
 
+    async def act() -> None:
+        try:
+            await action()
+        except Exception:  # whatever it is, the next time may do better
+            _log.exception("what the disk has could not be looked at")
 
-def _checked(config: Any) -> dict[str, Any]:
-    """The models by name. Raises ServingError."""
-    models: dict[str, Any] = {}
-    if config.WhichOneof("config") == "custom_model_config":
-        raise invalid("custom_model_config is not served; expected a model_config_list")
-    for model in config.model_config_list.config:
-        if not model.name or model.name in models:
-            raise invalid(f"models need names, each its own; got {model.name!r}" + " twice" * (model.name in models))
-        if not model.base_path:
-            raise invalid(f"{model.name}: base_path is missing; expected the folder of its versions")
-        if model.model_platform not in ("", "tensorflow"):
-            raise invalid(f"{model.name}: model_platform is {model.model_platform!r}; expected tensorflow")
-        models[model.name] = model
-    return models
-
-
-def _on_disk(base: Path) -> set[int]:
-    """The versions in the folder: folders whose names are numbers, and that are not empty."""
-    found = set()
-    try:
-        for folder in base.iterdir():
-            if folder.name.isascii() and folder.name.isdigit() and folder.is_dir() and any(folder.iterdir()):
-                found.add(int(folder.name))
-    except OSError:  # the storage has gone, or a folder just now
-        return found
-    return found
-
-
-def _wanted(policy: Any, found: set[int], loaded: set[int]) -> set[int]:
-    """The versions to be loaded. What has disappeared is wanted for as long as nothing can take its place."""
-    kind = policy.WhichOneof("policy_choice")
-    if kind == "specific":
-        return set(policy.specific.versions) & (found | loaded)
-    if not found:
-        return set(loaded)
-    newest = sorted(found, reverse=True)
-    return set(newest if kind == "all" else newest[: policy.latest.num_versions or 1])
-
-
-def _likeness(folder: Path) -> str:
-    """What the files of a folder are like, to see whether they have changed."""
-    facts = []
-    for path, _, names in os.walk(folder):
-        for name in names:
-            try:
-                status = os.stat(os.path.join(path, name))
-            except OSError:
-                continue
-            facts.append((os.path.join(path, name), status.st_mtime_ns, status.st_size))
-    return hashlib.sha256(repr(sorted(facts)).encode()).hexdigest()
+    async with asyncio.TaskGroup() as group:
+        while seconds > 0:
+            await asyncio.sleep(seconds)
+            group.create_task(act())
