@@ -167,7 +167,11 @@ class Rest:
     async def _infer(self, request: _Request, target: Target, body: bytes) -> bytes:
         service, timeout = self._service, self._timeout
         if request.api == "Predict":
-            version = self._find(request, target)
+            try:
+                version = self._find(request, target)
+            except ServingError:
+                json_tensors.parse(body)  # that it is no JSON goes before that there is no such model
+                raise
             usual = version.signatures.get(DEFAULT)
             inputs = json_rows.read(body, usual) if usual else None
             if usual and inputs:
