@@ -101,8 +101,11 @@ class Service:
         """The classes and scores of each serialized tf.Example."""
         outputs = await self._of_examples(version, signature, examples, ("classes", "scores"), timeout)
         classes, scores = outputs.get("classes"), outputs.get("scores")
-        if classes is not None and classes.dtype != object:
-            raise invalid(f"output classes of signature {signature.name} has type {classes.dtype}; expected string")
+        for name, wanted, kind in (("classes", "string", object), ("scores", "float32", np.float32)):
+            if name in outputs and outputs[name].dtype != kind:
+                raise invalid(
+                    f"output {name} of signature {signature.name} has type {outputs[name].dtype}; expected {wanted}"
+                )
         for name, array in outputs.items():
             if array.ndim != 2 or len(array) != len(examples):
                 raise invalid(
@@ -140,8 +143,9 @@ class Service:
         if list(signature.inputs) != ["inputs"]:
             raise invalid(f"signature {signature.name} takes {', '.join(signature.inputs)}; expected inputs alone")
         outputs = tuple(name for name in known if name in signature.outputs)
-        if not outputs:
-            raise invalid(f"signature {signature.name} has none of the outputs {', '.join(known)}")
+        if not outputs or len(signature.outputs) > len(known):
+            found = ", ".join(signature.outputs)
+            raise invalid(f"signature {signature.name} has the outputs {found}; expected {' and '.join(known)}")
         if not examples:
             raise invalid("no examples; expected one or more")
         self.metrics.examples(version.name, len(examples))
