@@ -18,7 +18,7 @@ from workbench.operate.serve import signature
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 HEAD = struct.Struct("<IQ")  # bytes of the header and of all that follows it
-_ALIGNED = 64  # TensorFlow takes an array as it lies there if it lies at such a multiple; others it copies
+_ALIGNED = 64  # TensorFlow takes an array as it lies if its address is a multiple of this; others it copies
 
 
 def pack(
@@ -38,7 +38,6 @@ def pack(
         parts += [data, bytes(padding)] if padding else [data]
         size += len(data) + padding
     text = orjson.dumps({**header, "arrays": described})
-    text += b" " * (-(len(text) + HEAD.size) % _ALIGNED)
     return [HEAD.pack(len(text), size) + text, *parts]
 
 
@@ -58,10 +57,12 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], Arrays] | None:
     if not _fill(connection, memoryview(head)):
         return None
     text_size, size = HEAD.unpack(head)
-    frame = np.empty(text_size + size, np.uint8)  # of memory that is not cleared first
-    if not _fill(connection, frame.data):
+    room = np.empty(text_size + size + _ALIGNED, np.uint8)  # of memory that is not cleared first
+    start = -(room.ctypes.data + text_size) % _ALIGNED
+    frame = room.data[start : start + text_size + size]
+    if not _fill(connection, frame):
         return None
-    return unpack(bytes(frame.data[:text_size]), frame.data[text_size:])
+    return unpack(bytes(frame[:text_size]), frame[text_size:])
 
 
 def _array(data: memoryview, kind: int, shape: list[int]) -> np.ndarray[Any, Any]:
