@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from uvicorn.protocols.http import httptools_impl
@@ -181,6 +182,16 @@ def test_a_client_that_goes_away_harms_nobody(served: Web) -> None:
         connection.sendall(HEAD + b"Content-Length: 5\r\n\r\nhe")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
     assert say(served, HEAD + b"Connection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_answer_to_a_client_that_has_just_gone_is_thrown_away(caplog: pytest.LogCaptureFixture) -> None:
+    async def gone(scope: Any, receive: Any, send: Any) -> None:
+        receive.__self__.transport.write.__self__.transport.abort()  # in the turn of the loop in which it is answered
+        await app(scope, receive, send)
+
+    with web(gone, Settings(limits=LIMITS)) as server:
+        assert say(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+    assert caplog.text == ""
 
 
 def test_who_does_not_read_its_answer_is_cut_off(hasty: Web) -> None:

@@ -237,9 +237,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _flush(self) -> None:
         """Head and body of an answer in one write: each costs as much as the rest of a small request."""
-        if self._unsent:
+        if self._unsent and not self.transport.is_closing():  # else the client has gone since
             self.transport.write(b"".join(self._unsent))
-            self._unsent.clear()
+        self._unsent.clear()
 
     def _close_politely(self) -> None:
         self._flush()
