@@ -1,6 +1,7 @@
 """gRPC with a real server and the public stubs: who is let in, what is heard of a request, and how it fails."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -9,14 +10,25 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from tests.operate.serve.halver import Served, asked, predict_request, refused, reload_request, serving, spec, until
+from tests.operate.serve.halver import (
+    Served,
+    asked,
+    examples,
+    predict_request,
+    refused,
+    reload_request,
+    serving,
+    spec,
+    task,
+    until,
+)
 from workbench.errors import UsageError
 from workbench.operate.serve import access as keys
 from workbench.operate.serve.access import Access
 from workbench.operate.serve.access_log import AccessLog
-from workbench.operate.serve.errors import HTTP_STATUS
+from workbench.operate.serve.errors import HTTP_STATUS, ServingError
 from workbench.operate.serve.inference import Target
-from workbench.operate.serve.protos import get_model_status_pb2, prediction_service_pb2_grpc
+from workbench.operate.serve.protos import get_model_status_pb2, inference_pb2, prediction_service_pb2_grpc
 from workbench.operate.serve.settings import Limits, Settings
 
 
@@ -32,6 +44,32 @@ def test_a_mistake_of_the_server_is_logged_and_not_told(caplog: pytest.LogCaptur
     assert error.code() is grpc.StatusCode.INTERNAL
     assert "a secret" not in error.details()
     assert "RuntimeError: a secret" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda served: served.prediction.Predict(predict_request(outputs=("other",))),
+        lambda served: served.prediction.MultiInference(
+            inference_pb2.MultiInferenceRequest(
+                tasks=[task("classify", "size"), task("regress", "kind")], input=examples(0.5)
+            )
+        ),
+    ],
+)
+def test_what_is_refused_is_let_go_at_once(ask: Any) -> None:
+    async def kept(served: Served) -> list[Any]:
+        """Errors that the collector of garbage would have to find, with all that their requests had sent."""
+        gc.collect()
+        gc.disable()
+        try:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await ask(served)
+            return [kept for kept in gc.get_objects() if isinstance(kept, ServingError)]
+        finally:
+            gc.enable()
+
+    assert asked(kept) == []
 
 
 def test_a_long_error_is_cut_to_what_clients_take() -> None:

@@ -51,6 +51,7 @@ def test_the_version_is_chosen_by_number_by_label_or_not(choice: dict[str, Any],
         (predict_request(outputs=("half", "half")), "INVALID_ARGUMENT", "names an output twice: half, half"),
         (predict_request(values=[b"a"]), "INVALID_ARGUMENT", "input x has type string; expected float32"),
         (predict_pb2.PredictRequest(model_spec=spec()), "INVALID_ARGUMENT", "missing: x"),
+        (predict_pb2.PredictRequest(model_spec=spec(), inputs={"z": {}}), "INVALID_ARGUMENT", "unknown: z"),
     ],
 )
 def test_predict_refuses_with_the_code_of_the_mistake(request_: Any, code: str, said: str) -> None:

@@ -1,5 +1,7 @@
 """REST against a real server, with a version whose model is numpy."""
 
+import asyncio
+import gc
 import gzip
 import json
 import logging
@@ -11,7 +13,7 @@ import pytest
 
 from tests.operate.serve.half import Served, serve
 from workbench.operate.serve.errors import ServingError
-from workbench.operate.serve.inference import Target
+from workbench.operate.serve.inference import Arrays, Target
 from workbench.operate.serve.settings import Limits, Settings
 
 
@@ -184,6 +186,22 @@ def test_an_error_of_the_server_is_logged_and_not_told(served: Served, caplog: p
     assert body["error"].startswith("internal error")
     assert "secret" not in body["error"]
     assert "/secret/path" in caplog.text
+
+
+def test_what_is_refused_is_let_go_at_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(*inputs: object) -> Arrays:
+        answer = asyncio.get_running_loop().create_future()  # a circle: it has the error, and that this frame
+        answer.set_exception(ServingError("INTERNAL", "told"))
+        return await answer
+
+    monkeypatch.setattr(served.halves.versions[4], "run", run)
+    gc.collect()
+    gc.disable()
+    try:
+        assert served.predict()[0] == 500
+        assert not [kept for kept in gc.get_objects() if isinstance(kept, ServingError)]
+    finally:
+        gc.enable()
 
 
 # --- bodies ---

@@ -52,6 +52,12 @@ class ServingError(Exception):
         self.message = message
         self.retry_after = retry_after
 
+    def forget(self) -> None:
+        """Let go of the frames that it came through. Those of a request would hold it, and it them, and all that the
+        request had sent, until the garbage of such circles is collected.
+        """
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+
     @property
     def http_status(self) -> int:
         return HTTP_STATUS[self.code]

@@ -104,6 +104,7 @@ def _handler(door: _Door, path: str, verb: Verb) -> Callable[[bytes, Any], Await
             answer = (await verb.answer(call, _parsed(verb.request, body))).SerializeToString()
         except ServingError as error:
             code, failure = error.code, error
+            failure.forget()
         except asyncio.CancelledError:  # the client has gone, or waits no longer
             left = context.time_remaining()
             code = "CANCELLED" if left is None or left > _DEADLINE_SECONDS else "DEADLINE_EXCEEDED"
@@ -127,7 +128,7 @@ def _handler(door: _Door, path: str, verb: Verb) -> Callable[[bytes, Any], Await
                     key=key,
                 )
         if failure:
-            await _abort(context, failure)
+            _refuse(context, failure)
         return answer
 
     return handle
@@ -142,7 +143,8 @@ def _health(management: Management) -> Callable[[bytes, Any], Awaitable[bytes]]:
             if name not in ("", PREDICTION, MODEL):
                 raise ServingError("NOT_FOUND", f"no service {name!r}; expected {PREDICTION} or {MODEL}")
         except ServingError as error:
-            await _abort(context, error)
+            _refuse(context, error)
+            return b""
         return _SERVING if management.ready() else _NOT_SERVING
 
     return handle
@@ -161,7 +163,13 @@ def _parsed(kind: Any, body: bytes) -> Any:
         raise invalid(f"{len(body)} bytes are no message; expected a {kind.DESCRIPTOR.full_name}") from error
 
 
-async def _abort(context: Any, error: ServingError) -> None:
+def _refuse(context: Any, error: ServingError) -> None:
+    """Let the call end with the error; what its handler returns is not sent.
+
+    Not context.abort: what it raises is held by the context and holds the request until garbage is collected.
+    """
     sentence = error.message.encode()[:_SENTENCE_BYTES].decode(errors="ignore")
     again = (("grpc-retry-pushback-ms", str(error.retry_after * 1000)),) if error.retry_after else ()
-    await context.abort(grpc.StatusCode[error.code], sentence, again)
+    context.set_code(grpc.StatusCode[error.code])
+    context.set_details(sentence)
+    context.set_trailing_metadata(again)

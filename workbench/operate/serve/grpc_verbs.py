@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from workbench.operate.serve import examples, tensors
+from workbench.operate.serve import signature as signatures
 from workbench.operate.serve.errors import CODES, ServingError, invalid
 from workbench.operate.serve.inference import CLASSIFY, REGRESS, Service, Target, Version
 from workbench.operate.serve.protos import (
@@ -71,6 +72,7 @@ async def _predict(call: Call, request: Any) -> Any:
     outputs = list(request.output_filter)
     if len(set(outputs)) < len(outputs):
         raise invalid(f"output_filter names an output twice: {', '.join(outputs)}; expected each once")
+    signatures.check_names(signature, set(request.inputs))  # before any of them takes memory
     inputs = {name: tensors.to_array(tensor) for name, tensor in request.inputs.items()}
     answers = await call.service.predict(version, signature, inputs, outputs, call.timeout)
     response = predict_pb2.PredictResponse(model_spec=_answered_by(version, signature))
@@ -132,6 +134,7 @@ async def _together(todo: Sequence[Any]) -> list[Any]:
             others = [group.create_task(one) for one in todo[1:]]
             first = await todo[0]
     except ExceptionGroup as failures:
+        failures.__traceback__ = None  # has the frame of the group, which has them
         raise failures.exceptions[0] from None
     return [first, *(other.result() for other in others)]
 

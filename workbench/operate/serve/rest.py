@@ -108,6 +108,7 @@ class Rest:
         except ServingError as error:
             status, code = error.http_status, error.code
             body, fields = _error(request, error)
+            error.forget()
         except Exception:
             _log.exception("internal error of %s %s", method, request.path)
             status, code = 500, "INTERNAL"

@@ -6,7 +6,7 @@
 A shape that does not fit can end the process inside a kernel of TensorFlow, so by default it does not get that far.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,14 @@ def _tensor(info: Any) -> Tensor:
     return Tensor(info.dtype, None if shape.unknown_rank else tuple(dim.size for dim in shape.dim))
 
 
+def check_names(signature: Signature, names: Set[str]) -> None:
+    """Raise ServingError unless these are the signature's inputs."""
+    if names != signature.inputs.keys():
+        missing, extra = sorted(signature.inputs.keys() - names), sorted(names - signature.inputs.keys())
+        said = [f"{word} {', '.join(names)}" for word, names in (("missing:", missing), ("unknown:", extra)) if names]
+        raise invalid(f"inputs of signature {signature.name} are {', '.join(signature.inputs)}; {'; '.join(said)}")
+
+
 def check(
     signature: Signature, inputs: Mapping[str, np.ndarray[Any, Any]], outputs: Sequence[str] = (), strict: bool = True
 ) -> None:
@@ -117,11 +125,7 @@ def check(
 
     Not `strict`: their shapes are TensorFlow's to judge.
     """
-    if inputs.keys() != signature.inputs.keys():
-        missing = sorted(signature.inputs.keys() - inputs.keys())
-        extra = sorted(inputs.keys() - signature.inputs.keys())
-        said = [f"{word} {', '.join(names)}" for word, names in (("missing:", missing), ("unknown:", extra)) if names]
-        raise invalid(f"inputs of signature {signature.name} are {', '.join(signature.inputs)}; {'; '.join(said)}")
+    check_names(signature, inputs.keys())
     for name, array in inputs.items():
         tensor = signature.inputs[name]
         if array.dtype != tensor.dtype:

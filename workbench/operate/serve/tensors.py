@@ -18,6 +18,8 @@ from workbench.operate.serve.protos import tensor_pb2, tensor_shape_pb2
 
 MAX_ELEMENTS = 64 * 1024 * 1024
 MAX_RANK = 64  # of NumPy
+MAX_FILLED = 64 << 20  # bytes of a tensor that has not all of its values: a few bytes ask for them
+_STRING_BYTES = 64  # that a string takes in such a tensor, by and large
 # The field of TensorProto that holds values of a type, and the type in which it holds them.
 _FIELDS: dict[int, tuple[str, Any]] = {
     1: ("float_val", np.float32),
@@ -59,6 +61,8 @@ def to_array(tensor: tensor_pb2.TensorProto) -> np.ndarray[Any, Any]:
         raise invalid(f"a tensor has {len(values)} values; its shape {list(shape)} holds {size}")
     if len(values) == size:
         return values.reshape(shape)
+    if size * (_STRING_BYTES if tensor.dtype == signature.STRING else dtype.itemsize) > MAX_FILLED:
+        raise invalid(f"a tensor has {len(values)} values of {size}; more than {MAX_FILLED} bytes are not filled in")
     if len(values) > 1:
         return np.concatenate([values, np.broadcast_to(values[-1:], size - len(values))]).reshape(shape)
     last = values[0] if len(values) else b"" if tensor.dtype == signature.STRING else 0
