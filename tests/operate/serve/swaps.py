@@ -34,7 +34,7 @@ from workbench.operate.serve.protos import (
 
 STABLE, DEFAULT, NEWEST = "labelled/labels/stable", "labelled", "newest"  # whom clients ask
 TARGETS = (STABLE, DEFAULT, NEWEST)
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.05
 
 
 def save(folder: Path, floats: int) -> None:

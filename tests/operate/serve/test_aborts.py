@@ -110,6 +110,7 @@ def check(serve: Serve, models: Path, folder: Path, strict: bool, times: int) ->
         f"{max(recoveries):.0f} ms"
     )
     assert alive
+    assert "Traceback" not in server.log.read_text()
     assert (seen.lost, seen.wrong, len(seen.bad)) == ([], 0, times)
     assert (statuses, died) == (({400}, 0) if strict else ({500}, times))
 

@@ -109,6 +109,7 @@ def check(serve: Serve, folder: Path, floats: int, moves: int, pause: float) -> 
     assert (len(seen.moves), died) == (moves, len(kills))
     assert (after.processes, zombies, alive) == (before.processes, [], [])
     assert after.files <= before.files + 2
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_clients_do_not_notice_what_happens_to_versions(serve: Serve, tmp_path: Path) -> None:
