@@ -57,7 +57,7 @@ async def serve(settings: Settings, started: Callable[[int | None, int | None], 
         if lines:
             stack.callback(lines.close)
         versions = Versions(settings, metrics)
-        stack.push_async_callback(versions.close)
+        stack.push_async_callback(_end, versions)
         service = Service(versions, metrics, settings.strict_shapes, log)
         grpc_port = rest_port = None
         if settings.port is not None or settings.grpc_socket_path:
@@ -72,8 +72,19 @@ async def serve(settings: Settings, started: Callable[[int | None, int | None], 
         started(rest_port, grpc_port)
         loading = asyncio.create_task(_load(versions, settings))
         stack.callback(loading.cancel)
+        loading.add_done_callback(lambda _: stopping.set())  # it goes on for ever, unless there is a mistake in it
         await stopping.wait()
+        if loading.done():
+            loading.result()
         _log.info("ending, after what is under way")
+
+
+async def _end(versions: Versions) -> None:
+    try:
+        async with asyncio.timeout(_SECONDS_TO_END):
+            await versions.close()
+    except TimeoutError:  # their processes end with this one
+        _log.error("some requests were not answered within %d s", _SECONDS_TO_END)
 
 
 async def _load(versions: Versions, settings: Settings) -> None:
