@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workbench import context
+
 
 @dataclass(frozen=True)
 class Batching:
@@ -68,3 +70,9 @@ class Settings:
     request_log: Path | None = None  # folder of sampled requests
     request_log_rate: float = 0.01
     request_log_bytes: int = 1 << 30  # of all its files
+
+    @property
+    def threads(self) -> int:
+        """Of one operation: a process' share of the cores, 0 for all of them."""
+        share = max(1, context.cores() // self.workers) if self.workers > 1 else 0
+        return self.tensorflow_intra_op_parallelism or share

@@ -219,7 +219,7 @@ class Versions:
         order = {
             "folder": str(folder),
             "prefer_tflite_model": self._settings.prefer_tflite_model,
-            "threads": self._settings.tensorflow_intra_op_parallelism,
+            "threads": self._settings.threads,
             "enable_model_warmup": self._settings.enable_model_warmup,
         }
         replicas = Replicas(name, number, order, self._settings, self._metrics)
