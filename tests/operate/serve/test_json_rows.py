@@ -38,6 +38,8 @@ def test_rows_of_numbers_are_read(dtype: Any, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     "body",
     [
+        b'{"instances": [1]}',
+        b'{"instances": [1,2]}',
         b'{"instances": [[1]2]}',
         b'{"instances": [[1 2],[3]]}',
         b'{"instances": [1[2]]}',
@@ -63,6 +65,11 @@ def test_rows_of_numbers_are_read(dtype: Any, shape: tuple[int, ...]) -> None:
 )
 def test_anything_else_is_left_alone(body: bytes) -> None:
     assert json_rows.read(body, signature((-1, 1))) is None
+
+
+@pytest.mark.parametrize("rows", [b"1[,]2", b"[,1]2", b"1 [ ,2]", b"[1,]2", b"[1],[2]", b"1,2"])
+def test_brackets_in_the_wrong_place_are_left_alone(rows: bytes) -> None:
+    assert json_rows.read(b'{"instances": [%b]}' % rows, signature((-1, 2))) is None
 
 
 @pytest.mark.parametrize("shape", [None, (), (-1, -1), (-1, 0)])

@@ -17,7 +17,8 @@ from workbench.operate.serve.inference import Arrays
 from workbench.operate.serve.signature import Signature
 
 _BODY = re.compile(rb'\s*\{\s*"instances"\s*:\s*\[(.*)\]\s*\}\s*', re.DOTALL)
-_NUMBERS = b"0123456789+-.eE \t\r\n"
+_NUMBERS, _SPACES = b"0123456789+-.eE", b" \t\r\n"
+_TO_ZEROS = bytes.maketrans(_NUMBERS, b"0" * len(_NUMBERS))
 _NO_BRACKETS = bytes.maketrans(b"[]", b"  ")  # not nothing: [1]2 must not become 12
 
 
@@ -36,10 +37,13 @@ def read(body: bytes, signature: Signature) -> Arrays | None:
     match = _BODY.fullmatch(body)
     if not match:
         return None
-    rest = match[1].translate(None, _NUMBERS)
+    zeros = match[1].translate(_TO_ZEROS, _SPACES)
+    if b"0[" in zeros or b"]0" in zeros:
+        return None
+    rest = zeros.translate(None, b"0")
     row = _row(tensor.shape[1:])
     rows = (len(rest) + 1) // (len(row) + 1)
-    if rest != b",".join([row] * rows):
+    if not rows or rest != b",".join([row] * rows):
         return None
     try:
         values = orjson.loads(b"[%b]" % match[1].translate(_NO_BRACKETS))
