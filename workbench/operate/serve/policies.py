@@ -23,6 +23,8 @@ def checked(config: Any) -> dict[str, Any]:
             raise invalid(f"models need names, each its own; got {model.name!r}" + " twice" * (model.name in models))
         if not model.base_path:
             raise invalid(f"{model.name}: base_path is missing; expected the folder of its versions")
+        if "\0" in model.base_path:  # which Python calls a ValueError, not an OSError
+            raise invalid(f"{model.name}: base_path is {model.base_path!r}; expected a path, which has no NUL")
         if model.model_platform not in ("", "tensorflow"):
             raise invalid(f"{model.name}: model_platform is {model.model_platform!r}; expected tensorflow")
         models[model.name] = model
