@@ -83,6 +83,11 @@ class Process(asyncio.Protocol):
         if self._popen and self.alive:
             self._popen.kill()
 
+    def give_up(self) -> None:
+        """Before there is a process."""
+        self.told.cancel()
+        self._transport.abort()
+
     async def close(self) -> None:
         """Let the process end, or kill it when it does not within seconds."""
         self._transport.abort()  # what is still to be written must not hold it up
@@ -127,14 +132,15 @@ async def start(order: Mapping[str, Any]) -> Process:
     """Start a process. Raises OSError where none can be started."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    process = Process()
-    await asyncio.get_running_loop().create_unix_connection(lambda: process, sock=ours)
+    process, loop = Process(), asyncio.get_running_loop()
+    # Shielded: given up half-way, uvloop would close the socket, and Python its number again, which may be another's.
+    connecting = loop.create_task(loop.create_unix_connection(lambda: process, sock=ours))
     with theirs:
         try:
+            await asyncio.shield(connecting)
             process.adopt(await _popen(json.dumps(order), theirs.fileno()))
         except BaseException:
-            process.told.cancel()
-            process._transport.abort()
+            connecting.add_done_callback(lambda _: process.give_up())
             raise
     return process
 
