@@ -92,7 +92,8 @@ def test_a_saved_model_answers_all_of_its_signatures_outputs_or_some(models: Pat
 
 def test_one_string_alone_is_that_string(models: Path) -> None:
     answer = opened(odd(models)).call("joined", {"text": texts(b"a\0", b"\0")}, ())["joined"]
-    assert (answer.dtype, answer.shape, answer[()]) == (object, (), b"a\0\0")
+    assert answer.dtype == object
+    assert answer.tolist() == b"a\0\0"
 
 
 def test_what_the_model_refuses_is_told_with_tensorflows_code(models: Path) -> None:
