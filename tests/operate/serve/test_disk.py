@@ -17,12 +17,12 @@ def version(folder: Path, content: str = "a model") -> Path:
     return folder
 
 
-def registered(folder: Path) -> Path:
-    """The version with the registry's manifest."""
-    version(folder)
+def register(folder: Path) -> Path:
+    """The registry's manifest of what is in the folder."""
     listed = {
-        name: {"sha256": files.sha256(folder / name), "bytes": (folder / name).stat().st_size}
-        for name in ("saved_model.pb", "variables/data")
+        file.relative_to(folder).as_posix(): {"sha256": files.sha256(file), "bytes": file.stat().st_size}
+        for file in folder.rglob("*")
+        if file.is_file()
     }
     (folder / "manifest.json").write_text(json.dumps({"weights_sha256": "", "files": listed}))
     return folder
@@ -75,7 +75,7 @@ def test_a_likeness_changes_with_the_files_and_not_without(tmp_path: Path) -> No
 
 
 def test_a_version_that_is_as_it_was_registered_has_no_damage_nor_one_that_never_was(tmp_path: Path) -> None:
-    assert disk.damage(registered(tmp_path / "1")) == ""
+    assert disk.damage(register(version(tmp_path / "1"))) == ""
     assert disk.damage(version(tmp_path / "2")) == ""
     (tmp_path / "link").symlink_to(tmp_path / "1")
     assert disk.damage(tmp_path / "link") == ""
@@ -84,7 +84,7 @@ def test_a_version_that_is_as_it_was_registered_has_no_damage_nor_one_that_never
 
 
 def test_one_byte_that_has_flipped_is_damage(tmp_path: Path) -> None:
-    folder = registered(tmp_path / "1")
+    folder = register(version(tmp_path / "1"))
     data = bytearray((folder / "variables" / "data").read_bytes())
     data[3] ^= 1
     (folder / "variables" / "data").write_bytes(data)
@@ -92,7 +92,7 @@ def test_one_byte_that_has_flipped_is_damage(tmp_path: Path) -> None:
 
 
 def test_a_file_more_or_less_and_a_torn_manifest_are_damage(tmp_path: Path) -> None:
-    folder = registered(tmp_path / "1")
+    folder = register(version(tmp_path / "1"))
     (folder / "saved_model.pb").rename(folder / "other.pb")
     assert disk.damage(folder) == f"{folder}/saved_model.pb is missing; {folder}/other.pb was added"
     (folder / "manifest.json").write_text('{"weights_sha256": "", "fi')
@@ -102,4 +102,4 @@ def test_a_file_more_or_less_and_a_torn_manifest_are_damage(tmp_path: Path) -> N
 def test_a_key_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key.pub").write_text("no key")
     monkeypatch.setenv("WORKBENCH_PUBLIC_KEY", str(tmp_path / "key.pub"))
-    assert "key.pub" in disk.damage(registered(tmp_path / "1"))
+    assert "key.pub" in disk.damage(register(version(tmp_path / "1")))

@@ -66,14 +66,29 @@ def test_a_process_that_dies_tells_of_which_signal_now_and_later(models: Path) -
     run(main())
 
 
-def test_a_process_that_does_not_end_is_killed(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_ends_when_it_is_closed_whatever_it_is_at(models: Path) -> None:
+    async def main() -> None:
+        process = await started(models / "affine" / "1")
+        os.kill(process.pid, signal.SIGSTOP)
+        answer = process.ask(ASKED, {"x": np.zeros(10**6, "float32")})  # more than the socket takes
+        await process.close()
+        assert gone(process.pid)
+        with pytest.raises(DiedError):
+            await answer
+
+    run(main())
+
+
+def test_a_process_that_lets_go_of_its_connection_and_does_not_end_is_killed(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(launch, "_SECONDS_TO_END", 0.1)
 
     async def main() -> None:
         process = await started(models / "affine" / "1")
         os.kill(process.pid, signal.SIGSTOP)
-        process.ask(ASKED, {"x": np.zeros(10**6, "float32")})  # more than the socket takes
-        await process.close()
+        process._transport.abort()  # as if it had come from the other end
+        assert (await process.ended).signal == signal.SIGKILL
         assert gone(process.pid)
 
     run(main())

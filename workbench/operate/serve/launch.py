@@ -89,8 +89,9 @@ class Process(asyncio.Protocol):
         self._transport.abort()
 
     async def close(self) -> None:
-        """Let the process end, or kill it when it does not within seconds."""
-        self._transport.abort()  # what is still to be written must not hold it up
+        """End the process, whatever it is at: it has nothing to save, and TensorFlow would take long to end."""
+        self.kill()
+        self._transport.abort()
         await self.ended
 
     # --- asyncio.Protocol ---

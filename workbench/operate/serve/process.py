@@ -80,5 +80,3 @@ def _failure(error: Exception) -> tuple[str, str]:
 
 if __name__ == "__main__":
     main()
-    sys.stderr.flush()
-    os._exit(0)  # there is nothing to be saved, and it takes TensorFlow long to end

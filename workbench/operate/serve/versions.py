@@ -308,8 +308,8 @@ class Versions:
             return ""
         base = Path(model.config.base_path)
         failed = [f"{number}: {message}" for number, (_, message) in sorted(model.failed.items())]
-        asked = dict(model.config.version_labels)
-        loose = [f"{label} of {number}" for label, number in asked.items() if number not in model.loaded]
+        asked = sorted(model.config.version_labels.items())
+        loose = [f"{label} of {number}" for label, number in asked if number not in model.loaded]
         if self._settings.allow_version_labels_for_unavailable_models:
             loose = []
         parts = [
