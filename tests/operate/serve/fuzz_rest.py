@@ -228,7 +228,7 @@ def send(port: int, message: bytes, statuses: Counter[int]) -> None:
     with socket.create_connection(("127.0.0.1", port), SECONDS) as connection:
         try:
             connection.sendall(message)
-            select.select([connection], [], [], 0.05)
+            select.select([connection], [], [], 0.03)
             connection.shutdown(socket.SHUT_WR)
             while piece := connection.recv(1 << 20):
                 answer += piece

@@ -182,6 +182,7 @@ class Swaps:
                     await asyncio.sleep(self.pause)
                     started = time.perf_counter()
                     await way()
+                    await until(self.has_ended)
                     self.seen.moves.append((started, time.perf_counter()))
                     await asyncio.sleep(self.pause)
 
@@ -254,7 +255,6 @@ class Swaps:
             if base == "newest":
                 gone.rename(place)
         elif danger == "killed":
-            await until(self.has_ended)  # else it may be one whose end is not worth a restart
             died = restarts(self.server)
             self.draw.choice(self.processes()).kill()
             await until(lambda: self.is_restarted(died + 1))
@@ -315,7 +315,7 @@ class Swaps:
         return (await self.states(base)).get(number) == "END"
 
     async def has_ended(self) -> bool:
-        """What is not loaded any more."""
+        """The process of what is not loaded any more."""
         return len(self.processes()) == len(self.loaded) + 1
 
     async def is_restarted(self, died: int) -> bool:
