@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.exports.runtimes.saved_model import open_saved_model
-from workbench.operate.serve import json_tensors, signature, wire
+from workbench.operate.serve import json_rows, json_tensors, signature, wire
 from workbench.operate.serve.model import open_model
 from workbench.operate.serve.protos import get_model_metadata_pb2
 
@@ -45,13 +45,13 @@ def shares(saved_model: Path, x: Array, body: bytes, seconds: float) -> dict[str
 
     def exchange() -> None:
         for sender, receiver, arrays in ((ours, theirs, {"image": batch}), (theirs, ours, outputs)):
-            wire.send(sender, {"signature": NAME}, arrays)
+            sender.sendall(b"".join(wire.pack({"signature": NAME}, arrays)))
             wire.receive(receiver)
 
     with ours, theirs:
         parts: dict[str, tuple[Callable[[], object], int]] = {
             "parse the JSON into an array": (
-                lambda: json_tensors.predict_inputs(json_tensors.parse(body), wanted),
+                lambda: json_rows.read(body, wanted),
                 1,
             ),
             "check it against the signature": (lambda: signature.check(wanted, {"image": x[:ROWS]}, ()), 1),

@@ -45,6 +45,7 @@ def good() -> list[tuple[str, Any]]:
         {"model_spec": of["regress"], "method_name": REGRESS},
     ]
     words = np.array([b"abc", b"\xff"], object)
+    ones = {kind: np.ones(2, getattr(ml_dtypes, kind, kind)) for kind in TYPES}
     return [
         (_PREDICTION + "Predict", _predict("digits", image=np.array([IMAGE], "float32"))),
         (_PREDICTION + "Predict", _predict("affine", x=np.array([1, 2], "float32"))),
@@ -53,7 +54,7 @@ def good() -> list[tuple[str, Any]]:
         (_PREDICTION + "Predict", _predict("whole", matrix=np.ones((2, 3), "float32"))),
         (_PREDICTION + "Predict", _predict("lite", x=np.array([1, 2], "float32"))),
         (_PREDICTION + "Predict", _predict("kinds", "", number=np.array(2, "float32"))),
-        (_PREDICTION + "Predict", _predict("kinds", "types", **{kind: np.ones(2, getattr(ml_dtypes, kind, kind)) for kind in TYPES})),
+        (_PREDICTION + "Predict", _predict("kinds", "types", **ones)),
         (_PREDICTION + "Predict", _predict("kinds", "complex", z=np.array([1 + 2j], "complex64"))),
         (_PREDICTION + "Predict", _predict("kinds", "positive", x=np.array([1, 2], "float32"))),
         (_PREDICTION + "Classify", classification_pb2.ClassificationRequest(model_spec=of["classify"], input=examples)),

@@ -197,7 +197,8 @@ class Connection:
         self._socket = self._socket or socket.create_connection(("127.0.0.1", self._port), SECONDS)
         self._socket.sendall(head.encode() + body)
         answer = bytearray()
-        while not (found := re.search(rb"^HTTP/1.1 (\d+) .*?\r\ncontent-length: (\d+)(\r\n.+?)?\r\n\r\n", answer, re.S)):
+        head_of = rb"^HTTP/1.1 (\d+) .*?\r\ncontent-length: (\d+)(\r\n.+?)?\r\n\r\n"
+        while not (found := re.search(head_of, answer, re.DOTALL)):
             answer += self._received()
         while len(answer) < found.end() + int(found[2]):
             answer += self._received()

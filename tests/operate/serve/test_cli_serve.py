@@ -24,7 +24,7 @@ POINTS = [[0.9, 0.9], [-0.9, -0.9]]
 
 
 @contextmanager
-def serving(project: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(project: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`workbench serve` in the project: its address, once it can answer."""
     command = [str(Path(sys.executable).parent / "workbench"), "serve", "--port", "0", "--grpc-port", "0", *options]
     log = project / "log"
