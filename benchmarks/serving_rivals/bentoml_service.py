@@ -25,11 +25,11 @@ class Digits:
 
     if VARIANT == "direct":
 
-        @api  # type: ignore[untyped-decorator]
+        @api
         async def predict(self, image: np.ndarray) -> np.ndarray:
             return self.answer(image)
     else:
 
-        @api  # type: ignore[untyped-decorator]
+        @api
         def predict(self, image: np.ndarray) -> np.ndarray:
             return self.answer(image)

@@ -99,9 +99,15 @@ def event_loop() -> Iterator[asyncio.Runner]:
             runner.close()
 
 
+async def bounded(main: Coroutine[Any, Any, None]) -> None:
+    """pytest cannot end what waits in uvloop."""
+    async with asyncio.timeout(120):
+        await main
+
+
 def run(main: Coroutine[Any, Any, None]) -> None:
     with event_loop() as runner:
-        runner.run(main)
+        runner.run(bounded(main))
 
 
 def order(folder: Path, **settings: Any) -> dict[str, Any]:

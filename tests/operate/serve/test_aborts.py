@@ -119,7 +119,7 @@ def check(serve: Serve, models: Path, folder: Path, strict: bool, times: int) ->
 def test_requests_that_abort_tensorflow_cost_themselves_alone(
     serve: Serve, models: Path, tmp_path: Path, strict: bool
 ) -> None:
-    check(serve, models, tmp_path, strict, times=5)
+    check(serve, models, tmp_path, strict, times=2)
 
 
 @pytest.mark.soak

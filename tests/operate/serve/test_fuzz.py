@@ -37,7 +37,7 @@ SHARES = {"documents": 55, "http": 14, "protos": 30, "noise": 1}
 
 
 def test_nothing_that_is_sent_is_an_error_of_the_server(serve: Serve, models: Path, tmp_path: Path) -> None:
-    check(serve, models, tmp_path, requests=2000, reloads=5)
+    check(serve, models, tmp_path, requests=600, reloads=2)
 
 
 @pytest.mark.soak

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.operate.serve.odd import Loaded, event_loop, gone, odd, run, stopped, texts
+from tests.operate.serve.odd import Loaded, bounded, event_loop, gone, odd, run, stopped, texts
 from workbench.operate.serve import replicas
 from workbench.operate.serve.errors import ServingError
 from workbench.operate.serve.settings import Batching, Settings
@@ -44,7 +44,7 @@ class Shared(Loaded):
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         self.metrics.calls.clear()
         self.metrics.deaths = 0
-        self._runner.run(main)
+        self._runner.run(bounded(main))
         self._runner.run(self.settled())
 
 
