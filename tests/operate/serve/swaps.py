@@ -1,4 +1,4 @@
-"""A server whose versions come, go, break and move, and clients that judge each answer, for test_swaps.py.
+"""A server whose versions come, go, break and move, for test_swaps.py.
 
 `labelled` serves what its config says, by RPC and by file, and its label stable moves; `newest` serves the newest
 version in its folder. A version answers x + its number, so that each answer tells whose it is.
@@ -11,9 +11,8 @@ import os
 import random
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,14 @@ import psutil
 import pytest
 from google.protobuf import text_format
 
-from tests.operate.serve.conftest import Server
-from tests.operate.serve.load import Rest, model_processes, restarts, until, without_pause
+from tests.operate.serve.load import Rest, model_processes, until
+from tests.operate.serve.swap_clients import DEFAULT, NEWEST, STABLE, Clients
 from workbench.operate.serve.protos import (
     model_management_pb2,
     model_server_config_pb2,
     model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
 )
 
-STABLE, DEFAULT, NEWEST = "labelled/labels/stable", "labelled", "newest"  # whom clients ask
-TARGETS = (STABLE, DEFAULT, NEWEST)
 POLL_SECONDS = 0.05
 
 
@@ -56,40 +51,15 @@ def save(folder: Path, floats: int) -> None:
     (folder / "models.config").write_text("model_config_list {}")
 
 
-@dataclass
-class Right:
-    """Which versions may answer a target: one, and while the target moves, the one before, too."""
-
-    now: set[int]
-    asked: dict[int, set[int]] = field(default_factory=dict)  # by client, of the request that it waits for
-
-    def moves(self, number: int) -> None:
-        for allowed in (self.now, *self.asked.values()):
-            allowed.add(number)
-
-    def has_moved(self, number: int) -> None:
-        self.now = {number}
-
-
-@dataclass
-class Seen:
-    """Times are of time.perf_counter."""
-
-    requests: list[tuple[float, float]] = field(default_factory=list)  # sent and answered
-    failures: list[tuple[float, str]] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
-    moves: list[tuple[float, float]] = field(default_factory=list)
-    dangers: list[tuple[float, float, str]] = field(default_factory=list)
-
-
 class Swaps:
-    """A server, its clients, and what is done to it."""
+    """What is done to a server, and when, by time.perf_counter."""
 
-    def __init__(self, server: Server, folder: Path, pause: float, others: Collection[int]) -> None:
+    def __init__(self, clients: Clients, folder: Path, pause: float, others: Collection[int]) -> None:
         """`folder` is empty but for what `save` has made, `others` are the processes that are not this server's."""
-        self.server, self.folder, self.pause, self.others = server, folder, pause, others
-        self.right = {target: Right({1}) for target in TARGETS}
-        self.seen, self.stop, self.draw = Seen(), asyncio.Event(), random.Random(0)
+        self.server, self.folder, self.pause, self.others = clients.server, folder, pause, others
+        self.right, self.draw = clients.right, random.Random(0)
+        self.moves: list[tuple[float, float]] = []
+        self.dangers: list[tuple[float, float, str]] = []
         self.numbers = itertools.count(2)
         self.loaded = [1]  # of labelled; the last is the newest
         self.stable, self.newest = 1, [1]  # newest: those in its folder
@@ -117,54 +87,6 @@ class Swaps:
         """Of the versions that are loaded."""
         return [process for process in model_processes() if process.pid not in self.others]
 
-    # --- clients ---
-
-    async def client(self, index: int) -> None:
-        async with Rest(self.server.rest) as rest:
-            x = index / 64
-            body = json.dumps({"instances": [x]}).encode()
-
-            async def ask(target: str) -> float:
-                status, answer = await rest.ask(f"/v1/models/{target}:predict", body)
-                if status != 200:
-                    raise ConnectionError(f"{status} {answer!r}")
-                return float(json.loads(answer)["predictions"][0])
-
-            await without_pause(lambda: self.judged(index, x, ask), self.stop)
-
-    async def grpc_client(self, index: int) -> None:
-        options = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.server.grpc}", options) as channel:
-            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            x = index / 64
-            requests = {target: predict_request(target, x) for target in TARGETS}
-
-            async def ask(target: str) -> float:
-                try:
-                    answer = await stub.Predict(requests[target], timeout=30)
-                except grpc.aio.AioRpcError as error:
-                    raise ConnectionError(f"{error.code().name} {error.details()}") from error
-                [y] = answer.outputs["y"].float_val
-                assert answer.model_spec.version.value == y - x
-                return float(y)
-
-            await without_pause(lambda: self.judged(index, x, ask), self.stop)
-
-    async def judged(self, index: int, x: float, ask: Callable[[str], Awaitable[float]]) -> None:
-        target = self.draw.choice(TARGETS)
-        right = self.right[target]
-        allowed = right.asked[index] = set(right.now)
-        started = time.perf_counter()
-        try:
-            number = await ask(target) - x
-        except ConnectionError as error:
-            self.seen.failures.append((time.perf_counter(), f"{target}: {error}"))
-        else:
-            self.seen.requests.append((started, time.perf_counter()))
-            if number not in allowed:
-                self.seen.wrong.append(f"{target}: {number}, not of {allowed}")
-        del right.asked[index]
-
     # --- moves ---
 
     async def all_moves(self, moves: int) -> None:
@@ -183,7 +105,7 @@ class Swaps:
                     started = time.perf_counter()
                     await way()
                     await until(self.has_ended)
-                    self.seen.moves.append((started, time.perf_counter()))
+                    self.moves.append((started, time.perf_counter()))
                     await asyncio.sleep(self.pause)
 
     async def reload(self) -> None:
@@ -255,11 +177,11 @@ class Swaps:
             if base == "newest":
                 gone.rename(place)
         elif danger == "killed":
-            died = restarts(self.server)
+            died = self.deaths()
             self.draw.choice(self.processes()).kill()
-            await until(lambda: self.is_restarted(died + 1))
+            await until(lambda: self.has_restarted(died + 1))
         if danger:
-            self.seen.dangers.append((started, time.perf_counter(), danger))
+            self.dangers.append((started, time.perf_counter(), danger))
         yield
         if broken:
             await asyncio.to_thread(shutil.rmtree, self.folder / base / str(broken), ignore_errors=True)
@@ -318,19 +240,15 @@ class Swaps:
         """The process of what is not loaded any more."""
         return len(self.processes()) == len(self.loaded) + 1
 
-    async def is_restarted(self, died: int) -> bool:
-        return restarts(self.server) == died and await self.has_ended()
+    def deaths(self) -> int:
+        """By the log: metrics forget versions that ended long ago."""
+        return self.server.log.read_text().count("; another is started")
 
-
-def predict_request(target: str, x: float) -> Any:
-    name, _, label = target.partition("/labels/")
-    request = predict_pb2.PredictRequest(model_spec={"name": name})
-    if label:
-        request.model_spec.version_label = label
-    request.inputs["x"].dtype = 1
-    request.inputs["x"].tensor_shape.dim.add(size=1)
-    request.inputs["x"].float_val.append(x)
-    return request
+    async def has_restarted(self, deaths: int) -> bool:
+        """The process is there, and whoever waits for it is answered."""
+        asked = [f"labelled/versions/{number}" for number in self.loaded] + ["newest"]
+        answers = [await self.rest.ask(f"/v1/models/{target}:predict", b'{"instances": [0]}') for target in asked]
+        return self.deaths() == deaths and {status for status, _ in answers} == {200}
 
 
 def replace(path: Path, content: str | bytes) -> None:
