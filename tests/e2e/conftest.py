@@ -126,7 +126,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         process.wait(30)
 
 
-@pytest.fixture(scope="module")  # and no longer: while Playwright is there, its event loop runs, and no test can run its own
+@pytest.fixture(scope="module")  # no longer: while Playwright is there, its event loop runs, and no test's own can
 def chromium() -> Iterator[Any]:
     path = executable()
     if not path:
