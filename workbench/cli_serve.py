@@ -92,9 +92,8 @@ def _served(names: tuple[str, ...]) -> list[str]:
     """The models that are asked for. Raises UsageError for those that are not there, or have no version to serve."""
     from workbench.operate import moves, registry
 
-    for name in names or moves.models():
-        if name not in moves.models():
-            moves.find_model(name)
+    for name in names:
+        moves.find_model(name)
     served = [name for name in names or moves.models() if registry.labels(name)]
     if bare := sorted(set(names) - set(served)):
         raise UsageError(

@@ -12,6 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from tests.operate.serve.conformance_models import TYPES
 from tests.operate.serve.fuzz_rest import IMAGE
+from tests.operate.serve.load import predict_request
 from workbench.operate.serve.inference import CLASSIFY, REGRESS
 from workbench.operate.serve.protos import (
     classification_pb2,
@@ -20,10 +21,8 @@ from workbench.operate.serve.protos import (
     get_model_status_pb2,
     inference_pb2,
     input_pb2,
-    predict_pb2,
     regression_pb2,
 )
-from workbench.operate.serve.tensors import fill
 
 SECONDS = 20  # more than any answer may take
 AT_ONCE = 16
@@ -47,16 +46,16 @@ def good() -> list[tuple[str, Any]]:
     words = np.array([b"abc", b"\xff"], object)
     ones = {kind: np.ones(2, getattr(ml_dtypes, kind, kind)) for kind in TYPES}
     return [
-        (_PREDICTION + "Predict", _predict("digits", image=np.array([IMAGE], "float32"))),
-        (_PREDICTION + "Predict", _predict("affine", x=np.array([1, 2], "float32"))),
-        (_PREDICTION + "Predict", _predict("many", a=np.ones((2, 2), "float32"), b=np.array([1, 2]))),
-        (_PREDICTION + "Predict", _predict("text", text=words)),
-        (_PREDICTION + "Predict", _predict("whole", matrix=np.ones((2, 3), "float32"))),
-        (_PREDICTION + "Predict", _predict("lite", x=np.array([1, 2], "float32"))),
-        (_PREDICTION + "Predict", _predict("kinds", "", number=np.array(2, "float32"))),
-        (_PREDICTION + "Predict", _predict("kinds", "types", **ones)),
-        (_PREDICTION + "Predict", _predict("kinds", "complex", z=np.array([1 + 2j], "complex64"))),
-        (_PREDICTION + "Predict", _predict("kinds", "positive", x=np.array([1, 2], "float32"))),
+        (_PREDICTION + "Predict", predict_request("digits", image=np.array([IMAGE], "float32"))),
+        (_PREDICTION + "Predict", predict_request("affine", x=np.array([1, 2], "float32"))),
+        (_PREDICTION + "Predict", predict_request("many", a=np.ones((2, 2), "float32"), b=np.array([1, 2]))),
+        (_PREDICTION + "Predict", predict_request("text", text=words)),
+        (_PREDICTION + "Predict", predict_request("whole", matrix=np.ones((2, 3), "float32"))),
+        (_PREDICTION + "Predict", predict_request("lite", x=np.array([1, 2], "float32"))),
+        (_PREDICTION + "Predict", predict_request("kinds", "", number=np.array(2, "float32"))),
+        (_PREDICTION + "Predict", predict_request("kinds", "types", "", **ones)),
+        (_PREDICTION + "Predict", predict_request("kinds", "complex", z=np.array([1 + 2j], "complex64"))),
+        (_PREDICTION + "Predict", predict_request("kinds", "positive", x=np.array([1, 2], "float32"))),
         (_PREDICTION + "Classify", classification_pb2.ClassificationRequest(model_spec=of["classify"], input=examples)),
         (_PREDICTION + "Regress", regression_pb2.RegressionRequest(model_spec=of["regress"], input=in_context)),
         (_PREDICTION + "MultiInference", inference_pb2.MultiInferenceRequest(tasks=tasks, input=examples)),
@@ -68,13 +67,6 @@ def good() -> list[tuple[str, Any]]:
         ),
         (_MODEL + "GetModelStatus", get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "digits"})),
     ]
-
-
-def _predict(name: str, signature: str = "", **inputs: np.ndarray[Any, Any]) -> Any:
-    request = predict_pb2.PredictRequest(model_spec={"name": name, "signature_name": signature})
-    for alias, array in inputs.items():
-        fill(request.inputs[alias], array)
-    return request
 
 
 _NUMBERS = (0, 1, -1, 2, 3, 7, 8, 127, 2**16, 2**20, 2**31 - 1, -(2**31), 2**32, 2**63 - 1, -(2**63))

@@ -13,12 +13,11 @@ from workbench.operate.serve import inference, rest
 from workbench.operate.serve.access import Access
 from workbench.operate.serve.access_log import AccessLog
 from workbench.operate.serve.errors import ServingError, invalid
-from workbench.operate.serve.inference import Arrays, Service, Target
+from workbench.operate.serve.inference import Arrays, Service, State, Target
 from workbench.operate.serve.metrics import Metrics
 from workbench.operate.serve.protos import get_model_metadata_pb2
 from workbench.operate.serve.settings import Settings
 from workbench.operate.serve.signature import Signature, read
-from workbench.operate.serve.versions import State
 
 SIGNATURES = get_model_metadata_pb2.SignatureDefMap()
 for name, method, kinds in (

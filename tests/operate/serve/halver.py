@@ -14,7 +14,7 @@ from workbench.operate.serve import grpc_api, inference, tensors
 from workbench.operate.serve.access import Access
 from workbench.operate.serve.access_log import AccessLog
 from workbench.operate.serve.errors import HTTP_STATUS, ServingError, invalid
-from workbench.operate.serve.inference import Arrays, Service, Target
+from workbench.operate.serve.inference import Arrays, Service, State, Target
 from workbench.operate.serve.metrics import Metrics
 from workbench.operate.serve.protos import (
     example_pb2,
@@ -29,7 +29,6 @@ from workbench.operate.serve.protos import (
 )
 from workbench.operate.serve.settings import Settings
 from workbench.operate.serve.signature import Signature, Tensor
-from workbench.operate.serve.versions import State
 
 FLOATS, STRINGS = Tensor(1, (-1,)), Tensor(7, (-1,))
 METHOD = "tensorflow/serving/"

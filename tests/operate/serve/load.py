@@ -7,10 +7,13 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import numpy as np
 import psutil
 import uvloop
 
 from tests.operate.serve.conftest import Server
+from workbench.operate.serve.protos import predict_pb2
+from workbench.operate.serve.tensors import fill
 from workbench.run import warm
 
 T = TypeVar("T")
@@ -43,6 +46,16 @@ class Rest:
         size = re.search(rb"content-length: (\d+)", told)
         assert size, told
         return int(told[9:12]), await self._reader.readexactly(int(size[1]))
+
+
+def predict_request(model: str, signature: str = "", label: str = "", **inputs: np.ndarray[Any, Any]) -> Any:
+    """A message of gRPC."""
+    request = predict_pb2.PredictRequest(model_spec={"name": model, "signature_name": signature})
+    if label:
+        request.model_spec.version_label = label
+    for name, array in inputs.items():
+        fill(request.inputs[name], array)
+    return request
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
+import numpy as np
 
 from tests.operate.serve.conftest import Server
-from tests.operate.serve.load import Rest, without_pause
-from workbench.operate.serve.protos import predict_pb2, prediction_service_pb2_grpc
+from tests.operate.serve.load import Rest, predict_request, without_pause
+from workbench.operate.serve.protos import prediction_service_pb2_grpc
 
 STABLE, DEFAULT, NEWEST = "labelled/labels/stable", "labelled", "newest"  # whom clients ask
 TARGETS = (STABLE, DEFAULT, NEWEST)
@@ -64,7 +65,7 @@ class Clients:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.server.grpc}", options) as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
             x = index / 64
-            requests = {target: predict_request(target, x) for target in TARGETS}
+            requests = {target: _request(target, x) for target in TARGETS}
 
             async def ask(target: str) -> float:
                 try:
@@ -93,12 +94,6 @@ class Clients:
         del right.asked[index]
 
 
-def predict_request(target: str, x: float) -> Any:
-    name, _, label = target.partition("/labels/")
-    request = predict_pb2.PredictRequest(model_spec={"name": name})
-    if label:
-        request.model_spec.version_label = label
-    request.inputs["x"].dtype = 1
-    request.inputs["x"].tensor_shape.dim.add(size=1)
-    request.inputs["x"].float_val.append(x)
-    return request
+def _request(target: str, x: float) -> Any:
+    model, _, label = target.partition("/labels/")
+    return predict_request(model, label=label, x=np.array([x], "float32"))

@@ -15,9 +15,8 @@ import orjson
 import pytest
 
 from tests.operate.serve.conftest import Serve, Server
-from tests.operate.serve.load import Rest, monitoring, restarts, run, without_pause
-from workbench.operate.serve.protos import predict_pb2, prediction_service_pb2_grpc
-from workbench.operate.serve.tensors import fill
+from tests.operate.serve.load import Rest, monitoring, predict_request, restarts, run, without_pause
+from workbench.operate.serve.protos import prediction_service_pb2_grpc
 
 REST_CLIENTS, ROWS = 4, 3
 PATH, OUTPUT = "/v1/models/digits:predict", "output_0"
@@ -51,8 +50,7 @@ async def attack(server: Server, saved_model: Path, times: int) -> Seen:
     right = tf.saved_model.load(str(saved_model)).signatures["serving_default"](image=images)[OUTPUT].numpy()
     seen, stop = Seen(), asyncio.Event()
     body = orjson.dumps({"instances": images.tolist()})
-    request = predict_pb2.PredictRequest(model_spec={"name": "digits"})
-    fill(request.inputs["image"], images)
+    request = predict_request("digits", image=images)
 
     async def ask_rest(rest: Rest) -> None:
         started = time.perf_counter()

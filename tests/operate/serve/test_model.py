@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.operate.serve.odd import odd, texts
+from tests.operate.serve.odd import odd
 from workbench.operate.serve import model as models_module
 from workbench.operate.serve import warmup
 from workbench.operate.serve.errors import ServingError
 from workbench.operate.serve.model import Model, open_model
 from workbench.operate.serve.protos import example_pb2, prediction_log_pb2
-from workbench.operate.serve.signature import parsed
+from workbench.operate.serve.signature import parsed, strings
 from workbench.operate.serve.wire import Arrays
 
 X = np.array([1, 3], "float32")
@@ -91,7 +91,7 @@ def test_a_saved_model_answers_all_of_its_signatures_outputs_or_some(models: Pat
 
 
 def test_one_string_alone_is_that_string(models: Path) -> None:
-    answer = opened(odd(models)).call("joined", {"text": texts(b"a\0", b"\0")}, ())["joined"]
+    answer = opened(odd(models)).call("joined", {"text": strings([b"a\0", b"\0"])}, ())["joined"]
     assert answer.dtype == object
     assert answer.tolist() == b"a\0\0"
 
@@ -99,7 +99,7 @@ def test_one_string_alone_is_that_string(models: Path) -> None:
 def test_what_the_model_refuses_is_told_with_tensorflows_code(models: Path) -> None:
     model = opened(odd(models))
     with pytest.raises(ServingError, match=r"could not correctly convert string: two$") as raised:
-        model.call("number", {"text": texts(b"1", b"two")}, ())
+        model.call("number", {"text": strings([b"1", b"two"])}, ())
     assert raised.value.code == "INVALID_ARGUMENT"
 
 
@@ -116,7 +116,7 @@ def test_tensorflow_has_the_call_that_is_not_public_and_without_it_the_answers_a
     for name, array in private.items():
         assert public[name].dtype == array.dtype
         np.testing.assert_array_equal(public[name], array)
-    assert opened(odd(models)).call("joined", {"text": texts(b"a", b"b")}, ())["joined"].tolist() == b"ab"
+    assert opened(odd(models)).call("joined", {"text": strings([b"a", b"b"])}, ())["joined"].tolist() == b"ab"
 
 
 def test_clients_choice_of_outputs_takes_bounded_room(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

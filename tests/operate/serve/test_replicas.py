@@ -14,10 +14,11 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.operate.serve.odd import Loaded, bounded, event_loop, gone, odd, run, stopped, texts
+from tests.operate.serve.odd import Loaded, bounded, event_loop, gone, odd, run, stopped
 from workbench.operate.serve import replicas
 from workbench.operate.serve.errors import ServingError
 from workbench.operate.serve.settings import Batching, Settings
+from workbench.operate.serve.signature import strings
 
 SETTINGS = Settings()
 
@@ -90,10 +91,10 @@ def test_answers_go_to_whom_they_belong_among_all_kinds_of_requests(version: Sha
                 name: wanted[name] for name in outputs or wanted
             }
         elif kind == 3:
-            answer = await version.ask("number", text=texts(*[b"%d" % number] * rows))
+            answer = await version.ask("number", text=strings([b"%d" % number] * rows))
             assert answer["number"].tolist() == [number] * rows
         else:
-            answer = await version.ask("joined", text=texts(b"%d" % number, b"\0"))
+            answer = await version.ask("joined", text=strings([b"%d" % number, b"\0"]))
             assert answer["joined"].tolist() == b"%d\0" % number
 
     async def main() -> None:
@@ -151,7 +152,7 @@ def test_all_outputs_by_name_in_any_order_are_all_outputs(version: Shared) -> No
 def test_signatures_that_are_not_of_rows_are_asked_one_by_one(version: Shared) -> None:
     async def main() -> None:
         with stopped(version.pid):
-            asked = [version.soon("joined", text=texts(b"a", b"b%d" % number)) for number in range(3)]
+            asked = [version.soon("joined", text=strings([b"a", b"b%d" % number])) for number in range(3)]
             await asyncio.sleep(0.01)
         assert [(await each)["joined"].tolist() for each in asked] == [b"ab0", b"ab1", b"ab2"]
         assert version.metrics.calls == [2, 2, 2]
@@ -177,10 +178,10 @@ def test_answers_that_turn_out_not_to_be_rows_are_asked_for_again_one_by_one_and
 def test_one_bad_request_fails_alone(version: Shared) -> None:
     async def main() -> None:
         with stopped(version.pid):
-            asked = [version.soon("number", text=texts(b"0"))]
+            asked = [version.soon("number", text=strings([b"0"]))]
             await asyncio.sleep(0.01)
             values = [b"one", b"2", b"\xff", b"4", b"x" * 10**6, *[b"%d" % number for number in range(5, 20)]]
-            asked += [version.soon("number", text=texts(value)) for value in values]
+            asked += [version.soon("number", text=strings([value])) for value in values]
             await asyncio.sleep(0.01)
         answers = await asyncio.gather(*asked, return_exceptions=True)
         failed = [answer for answer in answers if isinstance(answer, ServingError)]

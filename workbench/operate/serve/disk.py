@@ -1,7 +1,7 @@
-"""The versions of a model that the disk has, and which of them its policy wants.
+"""The versions of a model that the disk has.
 
 found = versions(Path("/models/digits"))                    # {3: Path("/models/digits/3")}
-wanted(config.model_version_policy, found, loaded)          # {3}
+likeness(found[3])                                          # differs when its files have changed
 damage(found[3])                                            # "" or what is not as it was registered
 """
 

@@ -22,8 +22,8 @@ from workbench.errors import UsageError
 from workbench.operate.serve.access import Access
 from workbench.operate.serve.access_log import AccessLog
 from workbench.operate.serve.errors import ServingError, invalid
-from workbench.operate.serve.grpc_verbs import MODEL, PREDICTION, SERVICES, Call, Management, Verb
-from workbench.operate.serve.inference import Service
+from workbench.operate.serve.grpc_verbs import MODEL, PREDICTION, SERVICES, Call, Verb
+from workbench.operate.serve.inference import Management, Reloading, Service
 from workbench.operate.serve.metrics import Metrics
 from workbench.operate.serve.protos import model_pb2
 from workbench.operate.serve.settings import Settings
@@ -39,7 +39,7 @@ class _Door:
     """Who lets requests in, and who hears of them."""
 
     service: Service
-    management: Management
+    management: Reloading
     sticky_header: str
     access: Access
     metrics: Metrics
@@ -48,7 +48,7 @@ class _Door:
 
 async def start(
     service: Service,
-    management: Management,
+    management: Reloading,
     settings: Settings,
     access: Access,
     metrics: Metrics,

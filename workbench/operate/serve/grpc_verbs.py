@@ -9,12 +9,12 @@ The rules are TensorFlow Serving's, among them which code a mistake has.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from workbench.operate.serve import examples, tensors
 from workbench.operate.serve import signature as signatures
 from workbench.operate.serve.errors import CODES, ServingError, invalid
-from workbench.operate.serve.inference import CLASSIFY, REGRESS, Service, Target, Version
+from workbench.operate.serve.inference import CLASSIFY, REGRESS, Reloading, Service, Target, Version
 from workbench.operate.serve.protos import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -26,20 +26,9 @@ from workbench.operate.serve.protos import (
     regression_pb2,
 )
 from workbench.operate.serve.signature import Signature
-from workbench.operate.serve.versions import State
 
 PREDICTION, MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
 _NUMBERS = {name: number for number, name in CODES.items()}
-
-
-class Management(Protocol):
-    """What versions.py tells and does about all models."""
-
-    def states(self, target: Target) -> list[State]: ...
-
-    async def configure(self, config: Any) -> None: ...
-
-    def ready(self) -> bool: ...
 
 
 @dataclass
@@ -47,7 +36,7 @@ class Call:
     """A request under way."""
 
     service: Service
-    management: Management
+    management: Reloading
     sticky: str | None
     timeout: float | None  # seconds
     model: str = ""  # empty until it is found: a name that a client made up is no label of a metric

@@ -59,6 +59,33 @@ class Versions(Protocol):
         """Raises ServingError: INVALID_ARGUMENT for an unknown label, NOT_FOUND for the rest."""
 
 
+@dataclass(frozen=True)
+class State:
+    """A version's state, as TensorFlow Serving names it, and what went wrong."""
+
+    version: int
+    state: str  # START, LOADING, AVAILABLE, UNLOADING, END
+    code: str = "OK"
+    message: str = ""
+
+
+class Management(Protocol):
+    """What versions.py tells of all models."""
+
+    def states(self, target: Target) -> list[State]:
+        """Raises ServingError, NOT_FOUND."""
+
+    def ready(self) -> bool:
+        """Whether every model can answer."""
+
+
+class Reloading(Management, Protocol):
+    """And does about them."""
+
+    async def configure(self, config: Any) -> None:
+        """Serve what this ModelServerConfig lists, and nothing else. Raises ServingError."""
+
+
 class Service:
     def __init__(self, versions: Versions, metrics: Metrics, strict: bool, log: RequestLog | None = None) -> None:
         self.versions, self.metrics = versions, metrics
@@ -149,9 +176,7 @@ class Service:
         if not examples:
             raise invalid("no examples; expected one or more")
         self.metrics.examples(version.name, len(examples))
-        batch = np.empty(len(examples), object)
-        batch[:] = examples
-        return await self.predict(version, signature, {"inputs": batch}, outputs, timeout)
+        return await self.predict(version, signature, {"inputs": signatures.strings(examples)}, outputs, timeout)
 
 
 def _decoded(texts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

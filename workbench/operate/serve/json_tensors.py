@@ -21,7 +21,7 @@ import orjson
 
 from workbench.operate.serve.errors import ServingError, invalid
 from workbench.operate.serve.inference import Arrays
-from workbench.operate.serve.signature import STRING, Signature, Tensor
+from workbench.operate.serve.signature import STRING, Signature, Tensor, strings
 from workbench.operate.serve.tensors import MAX_RANK
 
 _JSON_TYPES: dict[str, set[type]] = {"O": {str, dict}, "b": {bool}, "i": {int}, "u": {int}}  # by the kind of a dtype
@@ -110,9 +110,8 @@ def array(name: str, tensor: Tensor, values: list[Any], shape: list[int]) -> np.
         wanted = "string" if tensor.kind == STRING else dtype
         raise invalid(f"input {name} has the value {reprlib.repr(wrong)}; expected {wanted}")
     if tensor.kind == STRING:
-        texts = np.empty(len(values), object)
-        texts[:] = [item.encode() if type(item) is str else _bytes(name, item) for item in values]
-        return texts.reshape(shape)
+        texts = [item.encode() if type(item) is str else _bytes(name, item) for item in values]
+        return strings(texts).reshape(shape)
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             # bfloat16 is not NumPy's own and takes no whole number of more than 63 bits, if only to be refused.

@@ -14,9 +14,9 @@ import logging
 import re
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote
 
 import orjson
@@ -27,12 +27,11 @@ from workbench.operate.serve.access import Access
 from workbench.operate.serve.access_log import AccessLog
 from workbench.operate.serve.errors import ServingError, invalid
 from workbench.operate.serve.http_limits import WHOLE, Receive, RefusedError, read_body, too_large
-from workbench.operate.serve.inference import Service, Target, Version
+from workbench.operate.serve.inference import Arrays, Management, Service, Target, Version
 from workbench.operate.serve.metrics import CONTENT_TYPE, Metrics
 from workbench.operate.serve.protos import get_model_metadata_pb2
 from workbench.operate.serve.settings import Settings
-from workbench.operate.serve.signature import DEFAULT
-from workbench.operate.serve.versions import State
+from workbench.operate.serve.signature import DEFAULT, Signature
 
 Scope = dict[str, Any]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -46,14 +45,6 @@ _JSON = b"application/json"
 _HEALTH, _READY = "/healthz", "/readyz"
 
 _log = logging.getLogger(__name__)
-
-
-class Management(Protocol):
-    """What versions.py tells about all models."""
-
-    def states(self, target: Target) -> Sequence[State]: ...
-
-    def ready(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -166,32 +157,25 @@ class Rest:
         return await self._infer(request, target, body)
 
     async def _infer(self, request: _Request, target: Target, body: bytes) -> bytes:
-        service, timeout = self._service, self._timeout
         if request.api == "Predict":
-            try:
-                version = self._find(request, target)
-            except ServingError:
-                json_tensors.parse(body)  # that it is no JSON goes before that there is no such model
-                raise
-            usual = version.signatures.get(DEFAULT)
-            inputs = json_rows.read(body, usual) if usual else None
-            if usual and inputs:
-                return json_tensors.predict_body(await service.predict(version, usual, inputs, timeout=timeout), True)
-        document = json_tensors.parse(body)
-        name = document.get("signature_name", "")
-        if not isinstance(name, str):
-            raise invalid(f"signature_name is {type(name).__name__}; expected a string")
-        if request.api == "Predict":
-            signature = version.signature(name)
-            inputs, rows = json_tensors.predict_inputs(document, signature)
-            del document  # thousands of lists, through which each collection of garbage would go while this waits
-            return json_tensors.predict_body(await service.predict(version, signature, inputs, timeout=timeout), rows)
+            return await self._predict(request, target, body)
+        document, name = _document(body)
         batch = examples.from_json(document)
         version = self._find(request, target)
         signature = version.signature(name)
         if request.api == "Classify":
-            return examples.classify_body(await service.classify(version, signature, batch, timeout))
-        return examples.regress_body(await service.regress(version, signature, batch, timeout))
+            return examples.classify_body(await self._service.classify(version, signature, batch, self._timeout))
+        return examples.regress_body(await self._service.regress(version, signature, batch, self._timeout))
+
+    async def _predict(self, request: _Request, target: Target, body: bytes) -> bytes:
+        try:
+            version = self._find(request, target)
+        except ServingError:
+            json_tensors.parse(body)  # that it is no JSON goes before that there is no such model
+            raise
+        signature, inputs, rows = _inputs(body, version)
+        answers = await self._service.predict(version, signature, inputs, timeout=self._timeout)
+        return json_tensors.predict_body(answers, rows)
 
     def _find(self, request: _Request, target: Target) -> Version:
         version = self._service.find(target)
@@ -256,6 +240,27 @@ class Rest:
 
 
 app = Rest  # app(service, management, settings, access, metrics, access_log)
+
+
+def _document(body: bytes) -> tuple[dict[str, Any], str]:
+    """The body, and the signature that it names."""
+    document = json_tensors.parse(body)
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid(f"signature_name is {type(name).__name__}; expected a string")
+    return document, name
+
+
+def _inputs(body: bytes, version: Version) -> tuple[Signature, Arrays, bool]:
+    """Of a predict request, and whether they are rows. With this ends the document: thousands of lists, through which
+    each collection of garbage would go while the model is waited for.
+    """
+    usual = version.signatures.get(DEFAULT)
+    if usual and (inputs := json_rows.read(body, usual)):
+        return usual, inputs, True
+    document, name = _document(body)
+    signature = version.signature(name)
+    return signature, *json_tensors.predict_inputs(document, signature)
 
 
 def _metadata(version: Version) -> bytes:

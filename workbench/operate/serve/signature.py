@@ -6,7 +6,7 @@
 A shape that does not fit can end the process inside a kernel of TensorFlow, so by default it does not get that far.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,13 @@ def dtype(kind: int) -> np.dtype[Any]:
     if kind not in _TYPES:
         raise invalid(f"tensors of type {kind} (see types.proto) are not served; numbers, booleans and strings are")
     return np.dtype(_TYPES[kind])
+
+
+def strings(values: Collection[bytes]) -> np.ndarray[Any, Any]:
+    """An array of one dimension; by itself NumPy would cut off the zero bytes at their ends."""
+    array = np.empty(len(values), object)
+    array[:] = list(values)
+    return array
 
 
 def kind(dtype: np.dtype[Any]) -> int:

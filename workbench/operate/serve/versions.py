@@ -19,7 +19,7 @@ from typing import Any
 from workbench.errors import UsageError
 from workbench.operate.serve import disk, inference, policies, signature, text_protos
 from workbench.operate.serve.errors import ServingError, invalid
-from workbench.operate.serve.inference import Arrays, Target
+from workbench.operate.serve.inference import Arrays, State, Target
 from workbench.operate.serve.metrics import Metrics
 from workbench.operate.serve.replicas import Replicas
 from workbench.operate.serve.settings import Settings
@@ -28,16 +28,6 @@ from workbench.operate.serve.signature import Signature
 _log = logging.getLogger(__name__)
 CANARY = "canary"
 _MEASURED_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class State:
-    """A version's state, as TensorFlow Serving names it, and what went wrong."""
-
-    version: int
-    state: str  # START, LOADING, AVAILABLE, UNLOADING, END
-    code: str = "OK"
-    message: str = ""
 
 
 class Version:
@@ -82,14 +72,17 @@ class Versions:
 
     def find(self, target: Target) -> Version:
         """Raises ServingError: NOT_FOUND, or INVALID_ARGUMENT for a label that the model has not."""
-        model = self._models.get(target.name)
-        if not model:
-            raise ServingError("NOT_FOUND", f"no model {target.name!r} is served here")
+        model = self._model(target.name)
         number = self._number(model, target)
         if number not in model.loaded:
             loaded = ", ".join(map(str, sorted(model.loaded))) or "none"
             raise ServingError("NOT_FOUND", f"{target.name} has no version {number}; loaded: {loaded}")
         return model.loaded[number]
+
+    def _model(self, name: str) -> _Model:
+        if name not in self._models:
+            raise ServingError("NOT_FOUND", f"no model {name!r} is served here")
+        return self._models[name]
 
     def _number(self, model: _Model, target: Target) -> int | str:
         if target.version is not None:
@@ -109,9 +102,7 @@ class Versions:
 
     def states(self, target: Target) -> list[State]:
         """Of all versions that were ever wanted, newest first, or of the one that is asked for."""
-        model = self._models.get(target.name)
-        if not model:
-            raise ServingError("NOT_FOUND", f"no model {target.name!r} is served here")
+        model = self._model(target.name)
         if target.version is None and target.label is None:
             return [model.states[number] for number in sorted(model.states, reverse=True)]
         number = self._number(model, target)

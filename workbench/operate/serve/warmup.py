@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from google.protobuf.message import DecodeError
 
 from workbench.operate.serve import examples, tensors
 from workbench.operate.serve.errors import ServingError, invalid
 from workbench.operate.serve.protos import prediction_log_pb2
-from workbench.operate.serve.signature import DEFAULT
+from workbench.operate.serve.signature import DEFAULT, strings
 from workbench.operate.serve.wire import Arrays
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
@@ -56,10 +55,7 @@ def _name(request: Any) -> str:
 
 
 def _of_examples(given: Any) -> Arrays:
-    texts = examples.from_input(given)
-    batch = np.empty(len(texts), object)
-    batch[:] = texts
-    return {"inputs": batch}
+    return {"inputs": strings(examples.from_input(given))}
 
 
 def _records(path: Path) -> Iterator[bytes]:

@@ -71,9 +71,8 @@ def _array(data: memoryview, kind: int, shape: list[int]) -> np.ndarray[Any, Any
     number = int(np.prod(shape, dtype=np.int64))
     ends = np.cumsum(np.frombuffer(data[: 8 * number], "<i8")).tolist()
     texts = bytes(data[8 * number :])
-    array = np.empty(number, object)
-    array[:] = [texts[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    return array.reshape(shape)
+    cut = [texts[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return signature.strings(cut).reshape(shape)
 
 
 def _fill(connection: socket.socket, view: memoryview) -> bool:
