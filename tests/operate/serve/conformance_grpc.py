@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.operate.serve.conformance_models import IMAGES, TYPES, Digits
-from tests.operate.serve.halver import examples, spec, task
+from tests.operate.serve.halver_grpc import examples, spec, task
 from workbench.operate.serve import tensors
 from workbench.operate.serve.protos import (
     classification_pb2,

@@ -1,61 +1,48 @@
-"""A version whose model is a few lines of NumPy, and gRPC that serves it, for the tests."""
+"""A model of a few lines of NumPy in two versions, which the tests of REST and of gRPC serve."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
 import numpy as np
-import pytest
 
-from workbench.operate.serve import grpc_api, inference, tensors
-from workbench.operate.serve.access import Access
-from workbench.operate.serve.access_log import AccessLog
-from workbench.operate.serve.errors import HTTP_STATUS, ServingError, invalid
-from workbench.operate.serve.inference import Arrays, Service, State, Target
-from workbench.operate.serve.metrics import Metrics
-from workbench.operate.serve.protos import (
-    example_pb2,
-    get_model_metadata_pb2,
-    inference_pb2,
-    input_pb2,
-    model_management_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
-from workbench.operate.serve.settings import Settings
-from workbench.operate.serve.signature import Signature, Tensor
+from workbench.operate.serve import inference
+from workbench.operate.serve.errors import ServingError, invalid
+from workbench.operate.serve.inference import Arrays, State, Target
+from workbench.operate.serve.protos import example_pb2, get_model_metadata_pb2
+from workbench.operate.serve.signature import Signature, read
 
-FLOATS, STRINGS = Tensor(1, (-1,)), Tensor(7, (-1,))
 METHOD = "tensorflow/serving/"
-SIGNATURES = {
-    signature.name: signature
-    for signature in (
-        Signature("serving_default", METHOD + "predict", {"x": FLOATS}, {"half": FLOATS, "double": FLOATS}, True),
-        Signature("failing", METHOD + "predict", {"x": STRINGS}, {"half": FLOATS}, True),
-        Signature("slow", METHOD + "predict", {"x": FLOATS}, {"half": FLOATS}, True),
-        Signature(
-            "kind", METHOD + "classify", {"inputs": STRINGS}, {"classes": Tensor(7, (-1, 2)), "scores": FLOATS}, True
-        ),
-        Signature("size", METHOD + "regress", {"inputs": STRINGS}, {"outputs": FLOATS}, True),
-    )
-}
+FLOATS, STRINGS = 1, 7
+DEFINITIONS = get_model_metadata_pb2.SignatureDefMap()
+for name, method, inputs, outputs in (
+    ("serving_default", "predict", {"x": FLOATS}, {"half": FLOATS}),
+    ("both", "predict", {"x": FLOATS}, {"half": FLOATS, "double": FLOATS}),
+    ("kind", "classify", {"inputs": STRINGS}, {"classes": STRINGS, "scores": FLOATS}),
+    ("size", "regress", {"inputs": STRINGS}, {"outputs": FLOATS}),
+):
+    definition = DEFINITIONS.signature_def[name]
+    definition.method_name = METHOD + method
+    for side, kinds in ((definition.inputs, inputs), (definition.outputs, outputs)):
+        for alias, kind in kinds.items():
+            side[alias].name, side[alias].dtype = f"{alias}:0", kind
+            for size in (-1, 2) if alias in ("classes", "scores") else (-1,):
+                side[alias].tensor_shape.dim.add(size=size)
+SIGNATURES = read(DEFINITIONS.signature_def)
 
 
 @dataclass
 class Halver:
-    """A version whose model is NumPy."""
+    """A version. Of examples with a feature x between 0 and 1, it tells their kind and their size."""
 
-    number: int = 3
+    number: int
     name: str = "halver"
     signatures: dict[str, Signature] = field(default_factory=lambda: SIGNATURES)
-    definitions: bytes = get_model_metadata_pb2.SignatureDefMap(signature_def={"kind": {}}).SerializeToString()
-    timeouts: list[float | None] = field(default_factory=list)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    definitions: bytes = DEFINITIONS.SerializeToString()
+    timeouts: list[float | None] = field(default_factory=list)  # of all runs
+    error: Exception | None = None  # what the next runs raise
+    seconds: float = 0.0  # what the next runs take
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # one of them has
 
     def signature(self, name: str) -> Signature:
         return inference.named(self.signatures, name, self.name)
@@ -64,20 +51,17 @@ class Halver:
         self, signature: Signature, inputs: Arrays, outputs: tuple[str, ...], timeout: float | None
     ) -> Arrays:
         self.timeouts.append(timeout)
-        if signature.name == "slow":
-            try:
-                await asyncio.sleep(60)
-            finally:
-                self.ended.set()
-        if signature.name == "failing":
-            code = inputs["x"][0].decode()
-            raise ServingError(code, "told so", retry_after=2) if code in HTTP_STATUS else RuntimeError("a secret")
-        if signature.name == "serving_default":
-            x = inputs["x"]
-            answers = {"half": x / 2, "double": x * 2}
-            return {name: answers[name] for name in outputs or answers}
-        parsed = [example_pb2.Example.FromString(text) for text in inputs["inputs"]]
-        x = np.array([example.features.feature["x"].float_list.value[0] for example in parsed], "float32")
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.ended.set()
+        if self.error:
+            raise self.error
+        if "x" in inputs:
+            answers = {"half": inputs["x"] / 2, "double": inputs["x"] * 2}
+            return {name: answers[name] for name in outputs or signature.outputs}
+        examples = [example_pb2.Example.FromString(text) for text in inputs["inputs"]]
+        x = np.array([example.features.feature["x"].float_list.value[0] for example in examples], "float32")
         if signature.name == "size":
             return {"outputs": x}
         classes = np.array([[b"small", b"large"]] * len(x), object)
@@ -86,12 +70,12 @@ class Halver:
 
 @dataclass
 class Halvers:
-    """The versions 2 and 3, the older with the label stable."""
+    """The versions 2, with the label stable, and 3; 1 does not load."""
 
     loaded: dict[int, Halver] = field(default_factory=lambda: {2: Halver(2), 3: Halver(3)})
-    targets: list[Target] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)  # of all requests
     configs: list[Any] = field(default_factory=list)
-    loading: float = 0.0  # seconds
+    loading: float = 0.0  # seconds that a reload takes
 
     def find(self, target: Target) -> Halver:
         self.targets.append(target)
@@ -115,102 +99,3 @@ class Halvers:
 
     def ready(self) -> bool:
         return bool(self.loaded)
-
-
-@dataclass
-class Served:
-    prediction: Any
-    models: Any
-    channel: Any
-    versions: Halvers
-    metrics: Metrics
-    port: int | None
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    settings: Settings | None = None,
-    access: Access | None = None,
-    log: AccessLog | None = None,
-    target: str = "localhost:{port}",
-    credentials: Any = None,
-) -> AsyncIterator[Served]:
-    versions, metrics = Halvers(), Metrics()
-    server, port = await grpc_api.start(
-        Service(versions, metrics, strict=True),
-        versions,
-        settings or Settings(port=0),
-        access or Access.read(None),
-        metrics,
-        log,
-    )
-    address = target.format(port=port)
-    channel = grpc.aio.secure_channel(address, credentials) if credentials else grpc.aio.insecure_channel(address)
-    try:
-        async with channel:
-            prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            models = model_service_pb2_grpc.ModelServiceStub(channel)
-            yield Served(prediction, models, channel, versions, metrics, port)
-    finally:
-        await server.stop(None)
-
-
-def asked(ask: Callable[[Served], Coroutine[Any, Any, Any]], **given: Any) -> Any:
-    """What `ask` gets from a server."""
-
-    async def run() -> Any:
-        async with serving(**given) as served:
-            return await ask(served)
-
-    return asyncio.run(run())
-
-
-def refused(ask: Callable[[Served], Coroutine[Any, Any, Any]], **given: Any) -> Any:
-    """The error that `ask` gets from a server."""
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        asked(ask, **given)
-    return error.value
-
-
-def tensor(values: Any) -> Any:
-    message = predict_pb2.PredictRequest().inputs["x"]
-    tensors.fill(message, np.array(values, "float32") if isinstance(values[0], float) else np.array(values, object))
-    return message
-
-
-def spec(name: str = "halver", signature: str = "", version: int | None = None, label: str | None = None) -> Any:
-    message = model_pb2.ModelSpec(name=name, signature_name=signature)
-    if version is not None:
-        message.version.value = version
-    if label is not None:
-        message.version_label = label
-    return message
-
-
-def predict_request(values: Any = (1.0, 3.0), outputs: tuple[str, ...] = (), **of_spec: Any) -> Any:
-    return predict_pb2.PredictRequest(model_spec=spec(**of_spec), inputs={"x": tensor(values)}, output_filter=outputs)
-
-
-def examples(*values: float) -> Any:
-    message = input_pb2.Input()
-    for value in values:
-        message.example_list.examples.add().features.feature["x"].float_list.value.append(value)
-    return message
-
-
-def task(method: str, signature: str, name: str = "halver") -> Any:
-    return inference_pb2.InferenceTask(model_spec=spec(name, signature), method_name=METHOD + method)
-
-
-def reload_request(*names: str) -> Any:
-    request = model_management_pb2.ReloadConfigRequest()
-    request.config.model_config_list.SetInParent()
-    for name in names:
-        request.config.model_config_list.config.add(name=name)
-    return request
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not reached():
-            await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from tests.operate.serve.halver import (
+from tests.operate.serve.halver_grpc import (
     Served,
     asked,
     examples,
@@ -34,13 +34,21 @@ from workbench.operate.serve.settings import Limits, Settings
 
 @pytest.mark.parametrize("code", sorted(HTTP_STATUS))
 def test_every_code_of_an_error_reaches_the_client(code: str) -> None:
-    error = refused(lambda served: served.prediction.Predict(predict_request([code.encode()], signature="failing")))
+    async def ask(served: Served) -> None:
+        served.versions.loaded[3].error = ServingError(code, "told so", retry_after=2)
+        await served.prediction.Predict(predict_request())
+
+    error = refused(ask)
     assert (error.code().name, error.details()) == (code, "told so")
     assert ("grpc-retry-pushback-ms", "2000") in tuple(error.trailing_metadata())
 
 
 def test_a_mistake_of_the_server_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    error = refused(lambda served: served.prediction.Predict(predict_request([b"bug"], signature="failing")))
+    async def ask(served: Served) -> None:
+        served.versions.loaded[3].error = RuntimeError("a secret")
+        await served.prediction.Predict(predict_request())
+
+    error = refused(ask)
     assert error.code() is grpc.StatusCode.INTERNAL
     assert "a secret" not in error.details()
     assert "RuntimeError: a secret" in caplog.text
@@ -104,7 +112,7 @@ def test_an_answer_may_be_larger_than_four_megabytes() -> None:
         options = [("grpc.max_receive_message_length", -1)]
         async with serving() as served, grpc.aio.insecure_channel(f"localhost:{served.port}", options) as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-            return await stub.Predict(predict_request([1.0] * 700_000))
+            return await stub.Predict(predict_request([1.0] * 1_200_000))
 
     assert asyncio.run(run()).ByteSize() > 4 << 20
 
@@ -133,8 +141,9 @@ def test_the_deadline_bounds_the_run_of_the_model() -> None:
 
 def test_a_deadline_that_passes_ends_the_run_and_is_counted() -> None:
     async def ask(served: Served) -> Any:
+        served.versions.loaded[3].seconds = 60
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await served.prediction.Predict(predict_request(signature="slow"), timeout=0.1)
+            await served.prediction.Predict(predict_request(), timeout=0.1)
         await served.versions.loaded[3].ended.wait()
         await until(lambda: b'status="DEADLINE_EXCEEDED"' in served.metrics.text())
         return error.value.code()
@@ -144,7 +153,8 @@ def test_a_deadline_that_passes_ends_the_run_and_is_counted() -> None:
 
 def test_a_client_that_goes_ends_the_run_and_is_counted() -> None:
     async def ask(served: Served) -> None:
-        call = served.prediction.Predict(predict_request(signature="slow"))
+        served.versions.loaded[3].seconds = 60
+        call = served.prediction.Predict(predict_request())
         await until(lambda: bool(served.versions.loaded[3].timeouts))
         call.cancel()
         await served.versions.loaded[3].ended.wait()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from tests.operate.serve.halver import asked, predict_request, refused
+from tests.operate.serve.halver_grpc import asked, predict_request, refused
 from workbench.errors import UsageError
 from workbench.operate.serve.settings import Settings, Tls
 

@@ -5,7 +5,17 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from tests.operate.serve.halver import Served, asked, examples, predict_request, refused, reload_request, spec, task
+from tests.operate.serve.halver import DEFINITIONS
+from tests.operate.serve.halver_grpc import (
+    Served,
+    asked,
+    examples,
+    predict_request,
+    refused,
+    reload_request,
+    spec,
+    task,
+)
 from workbench.operate.serve import tensors
 from workbench.operate.serve.protos import (
     classification_pb2,
@@ -19,15 +29,15 @@ from workbench.operate.serve.protos import (
 
 
 def test_predict_answers_all_outputs_and_who_answered() -> None:
-    response = asked(lambda served: served.prediction.Predict(predict_request()))
+    response = asked(lambda served: served.prediction.Predict(predict_request(signature="both")))
     answers = {name: tensors.to_array(output).tolist() for name, output in response.outputs.items()}
     assert answers == {"half": [0.5, 1.5], "double": [2.0, 6.0]}
     assert response.outputs["half"].float_val == [0.5, 1.5]
-    assert response.model_spec == spec(signature="serving_default", version=3)
+    assert response.model_spec == spec(signature="both", version=3)
 
 
 def test_predict_answers_the_outputs_of_its_filter_alone() -> None:
-    response = asked(lambda served: served.prediction.Predict(predict_request(outputs=("double",))))
+    response = asked(lambda served: served.prediction.Predict(predict_request(signature="both", outputs=("double",))))
     assert list(response.outputs) == ["double"]
 
 
@@ -81,7 +91,7 @@ def test_regress_answers_a_value_for_each_example() -> None:
     [
         ({}, "model_spec is missing"),
         ({"model_spec": spec(signature="other"), "input": examples(1.0)}, "no signature 'other'"),
-        ({"model_spec": spec(signature="failing"), "input": examples(1.0)}, "failing"),
+        ({"model_spec": spec(signature="both"), "input": examples(1.0)}, "both"),
         ({"model_spec": spec(signature="kind")}, ""),
     ],
     ids=["no spec", "no such signature", "another method", "no examples"],
@@ -131,7 +141,7 @@ def test_metadata_are_the_signatures() -> None:
     response = asked(lambda served: served.prediction.GetModelMetadata(request))
     found = get_model_metadata_pb2.SignatureDefMap()
     assert response.metadata["signature_def"].Unpack(found)
-    assert list(found.signature_def) == ["kind"]
+    assert found == DEFINITIONS
     assert response.model_spec == spec(version=3)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.operate.serve.half import Served, serve
+from tests.operate.serve.halver_rest import Served, serve
 from workbench.operate.serve.errors import ServingError
 from workbench.operate.serve.inference import Arrays, Target
 from workbench.operate.serve.settings import Limits, Settings
@@ -25,7 +25,7 @@ def module_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def served(module_served: Served) -> Served:
     """A server without keys; bodies have at most 10,000 bytes."""
-    module_served.halves.__init__()  # type: ignore[misc]
+    module_served.versions.__init__()  # type: ignore[misc]
     module_served.metrics.__init__()  # type: ignore[misc]
     return module_served
 
@@ -34,7 +34,7 @@ def served(module_served: Served) -> Served:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/models/half", "/V1/Models/half/Versions/0004", "/v1/models/h%61lf/labels/stabl%65"]
+    "path", ["/v1/models/halver", "/V1/Models/halver/Versions/0003", "/v1/models/h%61lver/labels/stabl%65"]
 )
 def test_predict_answers_row_by_row_whatever_the_case_of_the_path(served: Served, path: str) -> None:
     status, body, response = served.predict(path)
@@ -44,26 +44,30 @@ def test_predict_answers_row_by_row_whatever_the_case_of_the_path(served: Served
 
 
 def test_a_version_a_label_and_the_sticky_header_say_whom_a_request_is_for(served: Served) -> None:
-    served.predict("/v1/models/half/versions/3")
-    served.predict("/v1/models/half/labels/stable", X_Canary_Key="carl")
-    assert served.halves.targets == [Target("half", 3), Target("half", None, "stable", "carl")]
+    served.predict("/v1/models/halver/versions/2")
+    served.predict("/v1/models/halver/labels/stable", X_Canary_Key="carl")
+    assert served.versions.targets == [Target("halver", 2), Target("halver", None, "stable", "carl")]
 
 
 def test_inputs_are_answered_in_columns(served: Served) -> None:
-    assert served.ask("POST", "/v1/models/half:predict", {"inputs": [4.0]})[:2] == (200, {"outputs": [2.0]})
+    assert served.ask("POST", "/v1/models/halver:predict", {"inputs": [4.0]})[:2] == (200, {"outputs": [2.0]})
 
 
 @pytest.mark.parametrize(
-    ("verb", "results"), [("classify", [[["cat", 0.5], ["dog", 0.5]]] * 2), ("regress", [1.5, 1.5])]
+    ("verb", "signature", "results"),
+    [
+        ("classify", "kind", [[["small", 0.75], ["large", 0.25]], [["small", 0.0], ["large", 1.0]]]),
+        ("regress", "size", [0.25, 1.0]),
+    ],
 )
-def test_classify_and_regress_take_examples(served: Served, verb: str, results: object) -> None:
-    document = {"signature_name": verb, "context": {"age": 3.0}, "examples": [{"city": "x"}, {}]}
-    assert served.ask("POST", f"/v1/models/half:{verb}", document)[:2] == (200, {"results": results})
+def test_classify_and_regress_take_examples(served: Served, verb: str, signature: str, results: object) -> None:
+    document = {"signature_name": signature, "context": {"city": "x"}, "examples": [{"x": 0.25}, {"x": 1.0}]}
+    assert served.ask("POST", f"/v1/models/halver:{verb}", document)[:2] == (200, {"results": results})
 
 
 def test_the_time_out_of_the_settings_is_the_one_of_the_call(served: Served) -> None:
     served.predict()
-    assert served.halves.versions[4].timeouts == [2.5]
+    assert served.versions.loaded[3].timeouts == [2.5]
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded"])
@@ -72,21 +76,21 @@ def test_any_content_type_is_taken(served: Served, content_type: str) -> None:
 
 
 def test_states_are_told_as_protobuf_tells_them(served: Served) -> None:
-    status, body, _ = served.ask("GET", "/v1/models/half")
+    status, body, _ = served.ask("GET", "/v1/models/halver")
     assert status == 200
     assert body == {
         "model_version_status": [
-            {"version": "4", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}},
-            {"version": "3", "state": "END", "status": {"error_code": "INTERNAL", "error_message": "does not load"}},
+            {"version": "3", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}},
+            {"version": "1", "state": "END", "status": {"error_code": "DATA_LOSS", "error_message": "truncated"}},
         ]
     }
-    assert len(served.ask("GET", "/v1/models/half/versions/3")[1]["model_version_status"]) == 1
+    assert len(served.ask("GET", "/v1/models/halver/versions/3")[1]["model_version_status"]) == 1
 
 
 def test_metadata_tells_the_signatures_as_protobuf_tells_them(served: Served) -> None:
-    status, body, _ = served.ask("GET", "/v1/models/half/versions/3/metadata")
+    status, body, _ = served.ask("GET", "/v1/models/halver/versions/3/metadata")
     assert status == 200
-    assert body["model_spec"] == {"name": "half", "signature_name": "", "version": "3"}
+    assert body["model_spec"] == {"name": "halver", "signature_name": "", "version": "3"}
     definition = body["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert definition["method_name"] == "tensorflow/serving/predict"
     assert definition["inputs"]["x"] == {
@@ -106,28 +110,28 @@ def test_metadata_tells_the_signatures_as_protobuf_tells_them(served: Served) ->
         ("POST", "/v1/foo", 400),
         ("GET", "/v1/models", 400),
         ("POST", "/v1/models", 400),
-        ("GET", "/v1/models/half:predict", 400),
-        ("POST", "/v1/models/half", 400),
-        ("POST", "/v1/models/half/metadata", 400),
-        ("POST", "/v1/models/half/version/3:predict", 400),
-        ("POST", "/v1/models/half/versions/HELLO:predict", 400),
-        ("POST", "/v1/models/half/versions/3/labels/stable:predict", 400),
-        ("POST", "/v1/models/half/versions/9223372036854775808:predict", 400),
-        ("POST", f"/v1/models/half/versions/{'9' * 5000}:predict", 400),
-        ("POST", "/v1/models/half:predict?verbose=1", 400),
-        ("PUT", "/v1/models/half:predict", 400),
-        ("DELETE", "/v1/models/half", 400),
-        ("OPTIONS", "/v1/models/half:predict", 400),
-        ("POST", "/v1/models/half/labels/unknown:predict", 400),
-        ("POST", "/v1/models/half/versions/9:predict", 404),
-        ("POST", "/v1/models/half/versions/9223372036854775807:predict", 404),
+        ("GET", "/v1/models/halver:predict", 400),
+        ("POST", "/v1/models/halver", 400),
+        ("POST", "/v1/models/halver/metadata", 400),
+        ("POST", "/v1/models/halver/version/3:predict", 400),
+        ("POST", "/v1/models/halver/versions/HELLO:predict", 400),
+        ("POST", "/v1/models/halver/versions/3/labels/stable:predict", 400),
+        ("POST", "/v1/models/halver/versions/9223372036854775808:predict", 400),
+        ("POST", f"/v1/models/halver/versions/{'9' * 5000}:predict", 400),
+        ("POST", "/v1/models/halver:predict?verbose=1", 400),
+        ("PUT", "/v1/models/halver:predict", 400),
+        ("DELETE", "/v1/models/halver", 400),
+        ("OPTIONS", "/v1/models/halver:predict", 400),
+        ("POST", "/v1/models/halver/labels/unknown:predict", 400),
+        ("POST", "/v1/models/halver/versions/9:predict", 404),
+        ("POST", "/v1/models/halver/versions/9223372036854775807:predict", 404),
         ("POST", "/v1/models/unknown:predict", 404),
         ("GET", "/v1/models/unknown", 404),
-        ("GET", "/v1/models/half/versions/9", 404),
+        ("GET", "/v1/models/halver/versions/9", 404),
         ("GET", "/v1/models/unknown/metadata", 404),
         ("GET", "/", 404),
         ("GET", "/v1", 404),
-        ("POST", "/v2/models/half:predict", 404),
+        ("POST", "/v2/models/halver:predict", 404),
         ("POST", "/healthz", 405),
         ("DELETE", "/monitoring/prometheus/metrics", 405),
     ],
@@ -157,7 +161,7 @@ def test_what_is_not_there_is_answered_as_tensorflow_serving_does(
     ],
 )
 def test_a_body_that_makes_no_sense_is_400(served: Served, body: bytes) -> None:
-    status, answer, _ = served.ask("POST", "/v1/models/half:predict", body)
+    status, answer, _ = served.ask("POST", "/v1/models/halver:predict", body)
     assert status == 400
     assert list(answer) == ["error"]
 
@@ -167,19 +171,19 @@ def test_a_body_that_makes_no_sense_is_400(served: Served, body: bytes) -> None:
     [("UNAVAILABLE", 503), ("DEADLINE_EXCEEDED", 504), ("RESOURCE_EXHAUSTED", 429), ("INTERNAL", 500)],
 )
 def test_the_code_of_an_error_gives_the_status(served: Served, code: str, status: int) -> None:
-    served.halves.versions[4].error = ServingError(code, "told")
+    served.versions.loaded[3].error = ServingError(code, "told")
     answer = served.predict()
     assert answer[:2] == (status, {"error": "told"})
     assert "retry-after" not in answer[2].headers
 
 
 def test_a_full_queue_tells_when_to_come_again(served: Served) -> None:
-    served.halves.versions[4].error = ServingError("UNAVAILABLE", "full", retry_after=3)
+    served.versions.loaded[3].error = ServingError("UNAVAILABLE", "full", retry_after=3)
     assert served.predict()[2].headers["retry-after"] == "3"
 
 
 def test_an_error_of_the_server_is_logged_and_not_told(served: Served, caplog: pytest.LogCaptureFixture) -> None:
-    served.halves.versions[4].error = RuntimeError("/secret/path")
+    served.versions.loaded[3].error = RuntimeError("/secret/path")
     with caplog.at_level(logging.ERROR):
         status, body, _ = served.predict()
     assert status == 500
@@ -194,7 +198,7 @@ def test_what_is_refused_is_let_go_at_once(served: Served, monkeypatch: pytest.M
         answer.set_exception(ServingError("INTERNAL", "told"))
         return await answer
 
-    monkeypatch.setattr(served.halves.versions[4], "run", run)
+    monkeypatch.setattr(served.versions.loaded[3], "run", run)
     gc.collect()
     gc.disable()
     try:
@@ -209,7 +213,7 @@ def test_what_is_refused_is_let_go_at_once(served: Served, monkeypatch: pytest.M
 
 def test_gzip_is_taken(served: Served) -> None:
     body = gzip.compress(json.dumps({"instances": [2.0]}).encode())
-    answer = served.ask("POST", "/v1/models/half:predict", body, {"Content-Encoding": "gzip"})
+    answer = served.ask("POST", "/v1/models/halver:predict", body, {"Content-Encoding": "gzip"})
     assert answer[:2] == (200, {"predictions": [1.0]})
 
 
@@ -225,13 +229,13 @@ def test_gzip_is_taken(served: Served) -> None:
     ids=["bomb", "other", "cut", "two", "brotli"],
 )
 def test_other_gzip_is_refused(served: Served, body: bytes, encoding: str, status: int) -> None:
-    answer = served.ask("POST", "/v1/models/half:predict", body, {"Content-Encoding": encoding})
+    answer = served.ask("POST", "/v1/models/halver:predict", body, {"Content-Encoding": encoding})
     assert answer[0] == status
     assert "error" in answer[1]
 
 
 def test_a_body_over_the_limit_is_413(served: Served) -> None:
-    status, body, response = served.ask("POST", "/v1/models/half:predict", b" " * 10_001)
+    status, body, response = served.ask("POST", "/v1/models/halver:predict", b" " * 10_001)
     assert status == 413
     assert "10000 bytes" in body["error"]
     assert response.headers["connection"] == "close"
@@ -242,7 +246,7 @@ def test_a_body_over_the_limit_is_413(served: Served) -> None:
 
 def test_health_tells_of_the_server_and_readiness_of_its_models(served: Served) -> None:
     assert [served.ask("GET", path)[0] for path in ("/healthz", "/readyz")] == [200, 200]
-    served.halves.is_ready = False
+    served.versions.loaded.clear()
     assert served.ask("GET", "/healthz")[0] == 200
     status, body, response = served.ask("GET", "/readyz")
     assert status == 503
@@ -251,7 +255,7 @@ def test_health_tells_of_the_server_and_readiness_of_its_models(served: Served) 
 
 
 def test_head_is_get_without_a_body(served: Served) -> None:
-    for path in ("/healthz", "/v1/models/half", "/monitoring/prometheus/metrics"):
+    for path in ("/healthz", "/v1/models/halver", "/monitoring/prometheus/metrics"):
         status, body, response = served.ask("HEAD", path)
         assert (status, body) == (200, b"")
         assert int(response.headers["content-length"]) > 0
@@ -259,19 +263,18 @@ def test_head_is_get_without_a_body(served: Served) -> None:
 
 def test_metrics_count_what_was_answered_under_known_names_alone(served: Served) -> None:
     served.predict()
-    served.predict("/v1/models/half/versions/9")
+    served.predict("/v1/models/halver/versions/9")
     served.predict("/v1/models/invented")
-    served.ask("GET", "/v1/models/half")
+    served.ask("GET", "/v1/models/halver")
     status, text, response = served.ask("GET", "/monitoring/prometheus/metrics")
     assert status == 200
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = text.decode().splitlines()
-    assert ':tensorflow:serving:request_count{model_name="half",status="OK"} 2' in lines
-    assert ':tensorflow:serving:request_count{model_name="half",status="NOT_FOUND"} 1' in lines
+    assert ':tensorflow:serving:request_count{model_name="halver",status="OK"} 2' in lines
+    assert ':tensorflow:serving:request_count{model_name="halver",status="NOT_FOUND"} 1' in lines
     assert ':tensorflow:serving:request_count{model_name="",status="NOT_FOUND"} 1' in lines
-    assert (
-        ':tensorflow:serving:request_latency_count{model_name="half",API="GetModelStatus",entrypoint="REST"} 1' in lines
-    )
+    labels = '{model_name="halver",API="GetModelStatus",entrypoint="REST"}'
+    assert f":tensorflow:serving:request_latency_count{labels} 1" in lines
     assert b"invented" not in text
 
 
@@ -283,4 +286,4 @@ def test_metrics_are_not_shown_without_a_path(tmp_path: Path) -> None:
 def test_the_sticky_header_may_have_another_name(tmp_path: Path) -> None:
     for served in serve(tmp_path, replace(Settings(), sticky_header="X-User")):
         served.predict(X_User="dora")
-        assert served.halves.targets == [Target("half", sticky="dora")]
+        assert served.versions.targets == [Target("halver", sticky="dora")]
