@@ -107,6 +107,7 @@ def test_digits_with_its_large_parameters_is_right_and_repeats(copy_of_project: 
     assert len({record["weights_sha256"] for record in ended}) == 3
 
 
+@pytest.mark.soak
 def test_tabular_with_its_large_parameters_learns_and_can_be_proven_again(
     copy_of_project: Path, workbench: Command
 ) -> None:

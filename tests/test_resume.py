@@ -183,7 +183,7 @@ def test_a_killed_run_ends_with_the_bits_of_one_that_was_not(notebook: Path, kin
     assert went_on[0] != "goes on after 0 epochs and 0 steps"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.soak)])
 def test_sigterm_saves_the_state_and_exits_143(notebook: Path, workers: int) -> None:
     runner = start("run", str(notebook), "--workers", str(workers))
     until = time.monotonic() + 60

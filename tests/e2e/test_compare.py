@@ -51,6 +51,7 @@ def sweep(lab: Any) -> Path:
     return Path("sweep.ipynb")
 
 
+@pytest.mark.soak
 def test_a_thousand_runs_are_sorted_searched_and_chosen(
     sweep: Path, open_notebook: Callable[..., Any], shots: Path
 ) -> None:

@@ -25,9 +25,10 @@ REFUSED = {
 
 
 # The other formats are these with other types, the other models are much like one of these (gru, transformer,
-# mixed_float16, two_inputs_two_outputs, cnn); the long tests ask for all.
+# mixed_float16, two_inputs_two_outputs, and cnn or subclassed); the long tests ask for all.
 QUICK = ["litert", "litert_int8", "litert_js", "tfjs", "onnx"]
-MUCH_LIKE_ANOTHER = {"lstm", "attention", "mixed_bfloat16", "shared_layers", "depthwise"}
+LIKE_CNN = {"depthwise", "unet", "augmented", "dropout_batchnorm", "mlp_table"}
+MUCH_LIKE_ANOTHER = {"lstm", "attention", "mixed_bfloat16", "shared_layers", *LIKE_CNN}
 
 
 def verified(run: Run, model: str, formats: Iterable[str]) -> dict[str, bool | str]:
