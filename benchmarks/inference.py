@@ -55,7 +55,7 @@ def digits() -> keras.Model:
 
 def calls(run: Run, model: keras.Model, opened: contextlib.ExitStack) -> dict[str, Callable[[np.ndarray], object]]:
     """What answers an array of images, by the contender's name."""
-    wb.export(run, model, X[1500:1756], formats=["litert", "litert_int8", "onnx"], calibration=X[:500])
+    wb.export(run, model, X[1500:1756], formats=["litert", "litert_int8", "onnx"], training=X[:500])
     folder = run.path / "export"
     runtimes = {
         BASE: open_saved_model(folder / "saved_model"),

@@ -110,8 +110,8 @@ def test_a_missing_library_is_told_before_anything_is_done(run: Run, monkeypatch
     ("options", "said"),
     [
         ({"sample": X[:40]}, "sample: got 40 rows; expected at least 200"),
-        ({"calibration": X[:40]}, "calibration: got 40 rows; expected at least 200"),
-        ({"calibration": X[:, :4]}, r"x has shape \(200, 4\); expected \(None, 6\)"),
+        ({"training": X[:40]}, "training: got 40 rows; expected at least 200"),
+        ({"training": X[:, :4]}, r"x has shape \(200, 4\); expected \(None, 6\)"),
         ({"labels": ["a", "b"]}, "labels: got 2 labels, 2 different ones; expected as many as an output is wide"),
         ({"labels": ["a", "b", "b"]}, "labels: got 3 labels, 2 different ones"),
         ({"targets": np.zeros(7)}, r"targets: got \{'score': \(7,\)\}; expected 200 rows for one of the outputs score"),
@@ -154,7 +154,7 @@ def test_the_command_adds_formats_and_lists_them(run: Run, workbench: Callable[.
 
 def test_five_hundred_rows_of_the_calibration_are_enough(run: Run) -> None:
     rows = np.random.default_rng(1).normal(size=(3000, 6)).astype("float32")
-    export(run, dense(), X, formats=["litert_int8"], calibration=rows)
+    export(run, dense(), X, formats=["litert_int8"], training=rows)
     with np.load(run.path / "export" / "sample.npz") as arrays:
         assert np.array_equal(arrays["calibration/x"][[0, -1]], rows[[0, -1]])
         assert len(arrays["calibration/x"]) == 500

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from workbench import files
-from workbench.exports import core, saved_model
+from workbench.exports import baseline, core, saved_model
 from workbench.exports import sample as samples
 from workbench.exports.convert import add_formats, record_artefact, record_figures
 from workbench.exports.formats import FORMATS, tolerances
@@ -32,7 +32,7 @@ def export(
     formats: Sequence[str] | Mapping[str, float | None] = ("saved_model",),
     labels: Sequence[str] | None = None,
     targets: Any = None,
-    calibration: Any = None,
+    training: Any = None,
 ) -> dict[str, Any]:
     """Save `model` in the run and export it to `formats`, each verified. Returns verify.json: the figures by format.
 
@@ -42,8 +42,9 @@ def export(
       value (None: the format's own). All are made from the SavedModel, which is always exported.
     labels: the classes in the order of the output's last axis.
     targets: what is right for the sample, an array or a dict by output name; an artefact that is worse is refused.
-    calibration: 200 rows or more of training data, structured as `sample`, that show the formats which compute in
-      integers how large numbers get (500 of them do); the sample itself if it is not given.
+    training: the model's inputs in training, structured as `sample`, 200 rows or more; the sample itself if it is not
+      given. They become baseline.json, with which production is compared; 500 of them show the formats that compute
+      in integers how large numbers get.
 
     Of several workers the chief exports, while the others wait for the figures.
 
@@ -52,8 +53,8 @@ def export(
     """
     strategy = model.distribute_strategy
     if worker(strategy).count > 1:
-        return said_by_the_chief(strategy, lambda: _export(run, model, sample, formats, labels, targets, calibration))
-    return _export(run, model, sample, formats, labels, targets, calibration)
+        return said_by_the_chief(strategy, lambda: _export(run, model, sample, formats, labels, targets, training))
+    return _export(run, model, sample, formats, labels, targets, training)
 
 
 def _export(
@@ -63,11 +64,12 @@ def _export(
     formats: Sequence[str] | Mapping[str, float | None],
     labels: Sequence[str] | None,
     targets: Any,
-    calibration: Any,
+    training: Any,
 ) -> dict[str, Any]:
     wanted = {"saved_model": FORMATS["saved_model"].tolerance} | tolerances(formats)
     refuse_missing(wanted)
-    arrays = samples.record(model, sample, labels, targets, calibration)  # builds the model too, if nothing has yet
+    seen = None if training is None else saved_model.named_inputs(model, training)
+    arrays = samples.record(model, sample, labels, targets, seen)  # builds the model too, if nothing has yet
     _save_model(run, model)
     samples.refuse_empty(arrays)
 
@@ -86,6 +88,7 @@ def _export(
     record_artefact(run, "sample", folder / SAMPLE)
     record_artefact(run, "saved_model", folder / "saved_model")
     record_figures(run, "saved_model", figures)
+    baseline.write(run, seen, arrays)
     if core.needs_core(model):
         _write_core(run, model)
     return {"saved_model": figures, **(add_formats(run, wanted) if wanted else {})}

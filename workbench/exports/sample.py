@@ -23,8 +23,10 @@ MIN_ROWS = 200  # with which the largest difference, and the ranges that int8 ne
 CALIBRATION_ROWS = 500  # of those that are given; more take longer and change nothing
 
 
-def record(model: keras.Model, sample: Any, labels: Sequence[str] | None, targets: Any, calibration: Any) -> Arrays:
-    """The sample's arrays, each with as many rows. The parameters are those of `export`.
+def record(
+    model: keras.Model, sample: Any, labels: Sequence[str] | None, targets: Any, training: Arrays | None
+) -> Arrays:
+    """The sample's arrays, each with as many rows. The parameters are those of `export`, `training` by input name.
 
     Raises UsageError for fewer than 200 rows, and for what does not fit the model's inputs and outputs.
     """
@@ -37,12 +39,11 @@ def record(model: keras.Model, sample: Any, labels: Sequence[str] | None, target
     arrays |= {f"outputs/{name}": array for name, array in outputs.items()}
     if targets is not None:
         arrays |= {f"targets/{name}": array for name, array in _targets(targets, outputs).items()}
-    if calibration is not None:
-        ranges = saved_model.named_inputs(model, calibration)
-        _refuse_few("calibration", ranges)
-        rows = len(next(iter(ranges.values())))
+    if training is not None:
+        _refuse_few("training", training)
+        rows = len(next(iter(training.values())))
         spread = np.linspace(0, rows - 1, min(rows, CALIBRATION_ROWS)).astype(int)
-        arrays |= {f"calibration/{name}": array[spread] for name, array in ranges.items()}
+        arrays |= {f"calibration/{name}": array[spread] for name, array in training.items()}
     if labels is not None:
         arrays["labels"] = _labels(labels, outputs)
     return arrays

@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,11 +171,20 @@ def promote(
         return judgement
 
 
-def rollback(name: str, label: str = STABLE, because: str | None = None) -> int | None:
+def rollback(
+    name: str,
+    label: str = STABLE,
+    because: str | None = None,
+    version: int | None = None,
+    evidence: Mapping[str, Any] | None = None,
+) -> int | None:
     """Let the label point at what it pointed at before, and return that version; again, at the one before that.
 
-    A label that has no earlier value is removed (None), but `stable`, without which nothing would be served. Raises
-    UsageError when there is nothing to go back to, GateError when the version's files are not what was registered.
+    A label that has no earlier value is removed (None), but `stable`, without which nothing would be served.
+    version: only if that has the label still. evidence: figures for the history.
+
+    Raises UsageError when there is nothing to go back to, or another version has the label, GateError when the files of
+    the version are not what was registered.
     """
     find_model(name)
     with opened(name) as model:
@@ -183,10 +192,13 @@ def rollback(name: str, label: str = STABLE, because: str | None = None) -> int 
         if not stack or (len(stack) == 1 and label == STABLE):
             now = f"it is {stack[-1]}" if stack else "no version has it"
             raise UsageError(f"{name}: {label} has no earlier version to go back to; {now}")
+        if version not in (None, stack[-1]):
+            raise UsageError(f"{name}: {label} is {stack[-1]} by now, not {version}; it stays")
         before = stack[-2] if len(stack) > 1 else None
         if before is not None:
             _refuse_damaged(model, before)
-        moves.move(model, "rollback", version=before, label=label, before=stack[-1], because=because)
+        more: dict[str, Any] = {"evidence": dict(evidence)} if evidence else {}
+        moves.move(model, "rollback", version=before, label=label, before=stack[-1], because=because, **more)
     start_mirror()
     return before
 

@@ -1,6 +1,7 @@
 """Real servers over real models: SavedModels of every kind, made once."""
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -150,3 +151,27 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "lite" / "1").mkdir(parents=True)
     (root / "lite" / "1" / "model.tflite").write_bytes(converter.convert())
     return root
+
+
+@contextmanager
+def serving(project: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`workbench serve` in the project: its address, once it can answer."""
+    command = [str(Path(sys.executable).parent / "workbench"), "serve", "--port", "0", "--grpc-port", "0", *options]
+    log = project / "log"
+    with open(log, "w") as output, subprocess.Popen(command, cwd=project, stdout=output, stderr=output) as process:
+        try:
+            address = wait_for(lambda: re.search(r"https?://[^/]+", log.read_text()), log.read_text)[0]
+            wait_for(lambda: get(f"{address}/readyz"), log.read_text)
+            yield address, process
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0, log.read_text()
+
+
+def get(url: str, **headers: str) -> Any:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as response:
+            return response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return None

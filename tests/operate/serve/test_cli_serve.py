@@ -1,14 +1,8 @@
 """`workbench serve`: the registry, its labels, and who may ask."""
 
 import json
-import re
-import signal
 import subprocess
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +10,15 @@ import numpy as np
 import pytest
 
 import workbench as wb
-from tests.operate.serve.conftest import wait_for
+from tests.operate.serve.conftest import get, serving, wait_for
 from workbench.errors import UsageError
 
 Workbench = Callable[..., subprocess.CompletedProcess[str]]
 POINTS = [[0.9, 0.9], [-0.9, -0.9]]
 
 
-@contextmanager
-def serving(project: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """`workbench serve` in the project: its address, once it can answer."""
-    command = [str(Path(sys.executable).parent / "workbench"), "serve", "--port", "0", "--grpc-port", "0", *options]
-    log = project / "log"
-    with open(log, "w") as output, subprocess.Popen(command, cwd=project, stdout=output, stderr=output) as process:
-        try:
-            address = wait_for(lambda: re.search(r"https?://[^/]+", log.read_text()), log.read_text)[0]
-            wait_for(lambda: _get(f"{address}/readyz"), log.read_text)
-            yield address, process
-        finally:
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0, log.read_text()
-
-
-def _get(url: str, **headers: str) -> Any:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as response:
-            return response.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return None
-
-
 def _states(address: str, name: str = "test") -> dict[str, str]:
-    told = json.loads(_get(f"{address}/v1/models/{name}"))["model_version_status"]
+    told = json.loads(get(f"{address}/v1/models/{name}"))["model_version_status"]
     return {version["version"]: version["state"] for version in told}
 
 
@@ -96,8 +66,8 @@ def test_keys_say_who_may_ask_and_who_may_manage(
         monkeypatch.setenv("WORKBENCH_API_KEY", mobile)
         assert len(wb.predict("test", POINTS)) == 2
         metrics = f"{address}/monitoring/prometheus/metrics"
-        assert _get(metrics, **{"X-API-Key": mobile}) is None
-        assert ":tensorflow:serving:request_count" in _get(metrics, **{"X-API-Key": admin})
+        assert get(metrics, **{"X-API-Key": mobile}) is None
+        assert ":tensorflow:serving:request_count" in get(metrics, **{"X-API-Key": admin})
     for secret in (mobile, admin):
         assert secret not in (project / "log").read_text()
 

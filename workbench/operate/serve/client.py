@@ -18,7 +18,7 @@ from workbench import context
 from workbench.errors import UsageError
 
 URL, KEY = "WORKBENCH_SERVER", "WORKBENCH_API_KEY"
-_DEFAULT_URL = "http://127.0.0.1:8501"
+DEFAULT_URL = "http://127.0.0.1:8501"
 _SECONDS = 60
 
 
@@ -38,7 +38,7 @@ def predict(
     given = {str(key): _plain(instances[key]) for key in instances} if columns else _plain(instances)
     document = {"inputs" if columns else "instances": given, **({"signature_name": signature} if signature else {})}
     which = f"/versions/{version}" if version is not None else f"/labels/{quote(label, safe='')}" if label else ""
-    server = context.variable(URL) or _DEFAULT_URL
+    server = context.variable(URL) or DEFAULT_URL
     key = context.variable(KEY)
     request = urllib.request.Request(
         f"{server.rstrip('/')}/v1/models/{quote(name, safe='')}{which}:predict",

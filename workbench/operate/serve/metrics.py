@@ -175,10 +175,10 @@ class _Histogram:
 
 
 def _labels(names: tuple[str, ...], values: Key) -> str:
-    return ",".join(f'{name}="{_escaped(str(value))}"' for name, value in zip(names, values, strict=True))
+    return ",".join(f'{name}="{escaped(str(value))}"' for name, value in zip(names, values, strict=True))
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 

@@ -165,8 +165,13 @@ def read(path: Path) -> Iterator[Any]:
 
     Raises ValueError at a damaged record.
     """
+    return (entry for entry, _ in read_from(path, 0))
+
+
+def read_from(path: Path, start: int) -> Iterator[tuple[Any, int]]:
+    """Those behind byte `start`, where a record begins, each with the byte behind it: where to go on later."""
     with open(path, "rb") as file:
-        start = 0
+        file.seek(start)
         while len(head := file.read(12)) == 12:
             (size,) = struct.unpack("<Q", head[:8])
             if head[8:] != _checksum(head[:8]):
@@ -176,8 +181,8 @@ def read(path: Path) -> Iterator[Any]:
                 return
             if body[size:] != _checksum(body[:size]):
                 raise ValueError(f"{path}: the record at byte {start} does not fit its checksum")
-            yield prediction_log_pb2.PredictionLog.FromString(body[:size])
             start += 12 + size + 4
+            yield prediction_log_pb2.PredictionLog.FromString(body[:size]), start
 
 
 def _entry(sample: _Sample, rate: float) -> Any:

@@ -1,0 +1,132 @@
+"""What monitoring has found: for people a table, for programs JSON, for Prometheus gauges.
+
+report.drifted                       # whether anything has changed that matters
+print("\n".join(report.lines()))
+report.to_dict(), report.gauges()
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from workbench.operate.monitor.drift import FEW_ROWS, Change
+from workbench.operate.monitor.labels import Quality
+from workbench.operate.serve.metrics import escaped
+
+_STEADY_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Report:
+    """version: the one that `label` points at, from `run`. rows: of production, between `begin` and `end` (ISO 8601,
+    UTC; None where rows have no times). profiles: of inputs and outputs, the columns that changed most, in the baseline
+    and in production. service: requests, failures, p50_ms and p99_ms of the version since the server has started.
+    """
+
+    name: str
+    version: int
+    label: str
+    run: str
+    source: str
+    rows: int
+    begin: str | None
+    end: str | None
+    inputs: list[Change]
+    outputs: list[Change]
+    quality: Quality | None
+    service: dict[str, float] | None
+    profiles: dict[str, Any]
+
+    @property
+    def changes(self) -> list[Change]:
+        return [*self.inputs, *self.outputs]
+
+    @property
+    def reasons(self) -> list[str]:
+        """What has changed and matters, in words."""
+        found = [f"{change.name}: {change.verdict}" for change in self.changes if change.changed]
+        parts = self.quality.parts if self.quality else []
+        return found + [f"{self.quality.metric} of {part.name}: worse" for part in parts if part.worse and self.quality]
+
+    @property
+    def drifted(self) -> bool:
+        return bool(self.reasons)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Columns and rows: what has changed first; of what has not, the first 20."""
+        names = ["", "verdict", "moved", "psi", "missing", "outside", "q"]
+        sides = [("input", change) for change in self.inputs] + [("output", change) for change in self.outputs]
+        loud = [pair for pair in sides if pair[1].changed]
+        calm = [pair for pair in sides if not pair[1].changed]
+        rows = [_row(side, change) for side, change in [*loud, *calm[:_STEADY_SHOWN]]]
+        if len(calm) > _STEADY_SHOWN:
+            rows.append([f"and {len(calm) - _STEADY_SHOWN} more", "steady", *[""] * 5])
+        return names, rows
+
+    def lines(self) -> list[str]:
+        """Above and below that table."""
+        span = f" from {self.begin} to {self.end}" if self.begin else ""
+        found = [
+            f"{self.name} {self.version} ({self.label}, of run {self.run}): {self.rows} rows of {self.source}{span}"
+        ]
+        if self.rows < FEW_ROWS:
+            found.append(f"too few rows to tell drift: {self.rows}; expected at least {FEW_ROWS}")
+        if self.service:
+            s = self.service
+            share = s["failures"] / s["requests"] if s["requests"] else 0.0
+            times = f"p50 {s['p50_ms']:.3g} ms, p99 {s['p99_ms']:.3g} ms"
+            found.append(f"served: {s['requests']:.0f} requests, {s['failures']:.0f} failed ({share:.2%}), {times}")
+        if self.quality:
+            for part in [p for p in self.quality.parts if p.worse or p.name == "all"]:
+                was = f"; was {part.before:.4g}" if not math.isnan(part.before) else ""
+                verdict = ": worse" if part.worse else ""
+                found.append(
+                    f"{self.quality.metric} of {part.name}: {part.value:.4g} on {part.rows} labels{was}{verdict}"
+                )
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, which has no nan."""
+        found: dict[str, Any] = _plain({**asdict(self), "drifted": self.drifted, "reasons": self.reasons})
+        return found
+
+    def gauges(self) -> str:
+        """The text format of Prometheus."""
+        model = f'model="{escaped(self.name)}",version="{self.version}"'
+        lines = []
+        columns = {"distance": lambda c: c.distance, "psi": lambda c: c.psi, "missing_share": lambda c: c.missing[1],
+                   "outside_share": lambda c: c.outside[1], "changed": lambda c: int(c.changed)}  # fmt: skip
+        for name, value in columns.items():
+            lines.append(f"# TYPE workbench_drift_{name} gauge")
+            lines += [
+                f'workbench_drift_{name}{{{model},column="{escaped(c.name)}"}} {value(c):.6g}' for c in self.changes
+            ]
+        lines += ["# TYPE workbench_drifted gauge", f"workbench_drifted{{{model}}} {int(self.drifted)}"]
+        lines += ["# TYPE workbench_monitored_rows gauge", f"workbench_monitored_rows{{{model}}} {self.rows}"]
+        if self.quality:
+            lines.append("# TYPE workbench_quality gauge")
+            lines += [
+                f'workbench_quality{{{model},metric="{self.quality.metric}",part="{escaped(p.name)}"}} {p.value:.6g}'
+                for p in self.quality.parts
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def _row(side: str, change: Change) -> list[str]:
+    few = [f"{share:.2%}" for share in (change.missing[1], change.outside[1])]
+    return [
+        f"{side} {change.name}",
+        change.verdict,
+        f"{change.distance:.1%}",
+        f"{change.psi:.3f}",
+        *few,
+        f"{change.q:.2g}",
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
