@@ -26,6 +26,9 @@ def test_import_arrows_go_one_way() -> None:
         "workbench.exports.convert",
         "workbench.operate",
         "workbench.operate.foreign",
+        "workbench.operate.monitor",
+        "workbench.operate.quality",
+        "workbench.profiles",
     ],
 )
 def test_light_modules_load_no_tensorflow(module: str) -> None:

@@ -23,6 +23,7 @@ def store_outputs(path: Path) -> None:
         shutil.copy(ROOT / "environment.yml", project)
         folder = Path(project) / "notebooks"
         shutil.copytree(path.parent, folder)  # a notebook may run others
+        shutil.copytree(ROOT / "params", Path(project) / "params")
         NotebookClient(
             notebook, record_timing=False, coalesce_streams=True, resources={"metadata": {"path": str(folder)}}
         ).execute()

@@ -18,6 +18,7 @@ from workbench.run import pictures
 
 _MOST = 12  # panels
 _MOST_VALUES = 12  # categories in one
+_HOURS_TOLD = 24  # in the text that comes with the picture
 
 
 def read(folder: str | Path) -> dict[str, Any]:
@@ -33,7 +34,8 @@ def show_columns(report: dict[str, Any]) -> None:
     """The columns that changed most, one panel each."""
     verdicts = {change["name"]: change["verdict"] for side in ("inputs", "outputs") for change in report[side]}
     profiles = {**report["profiles"]["inputs"], **report["profiles"]["outputs"]}
-    names = sorted(profiles, key=lambda name: verdicts[name] == "steady")[:_MOST]
+    drawn = [name for name, (before, _) in profiles.items() if before["kind"] != "number" or len(before["edges"]) > 1]
+    names = sorted(drawn, key=lambda name: verdicts[name] == "steady")[:_MOST]
     if not names:
         pictures.show(None, "no columns to show")
         return
@@ -61,14 +63,13 @@ def show_quality(report: dict[str, Any]) -> None:
     panel.set(title=f"{quality['metric']}, hour by hour", xlabel=f"hours with labels, from {hours[0][:16]} (UTC)")
     panel.legend(fontsize="small")
     panel.grid(alpha=0.25)
-    pictures.show(pictures.png(made), f"{quality['metric']} in {len(hours)} hours: {values[0]:.4g} to {values[-1]:.4g}")
+    told = ", ".join(f"{value:.4g}" for value in values[-_HOURS_TOLD:])
+    pictures.show(pictures.png(made), f"{quality['metric']}, hour by hour: {told}")
 
 
 def _numbers(panel: Any, before: Column, now: Column) -> None:
     """Densities between the edges; what lies outside of them is in the table."""
     edges = np.asarray(before["edges"], "float64")
-    if len(edges) < 2:
-        return
     for column, label, color in ((before, "baseline", pictures.COLORS[0]), (now, "production", pictures.COLORS[1])):
         panel.stairs(_density(column, edges), edges, label=label, color=color, fill=column is before, alpha=0.6)
     panel.set_yticks([])
