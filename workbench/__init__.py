@@ -45,6 +45,8 @@ _CONTENTS = {
     "rollback": "workbench.operate.registry",
     "load_model": "workbench.operate.foreign.load",
     "predict": "workbench.operate.serve.client",
+    "check": "workbench.operate.quality.check",
+    "monitor": "workbench.operate.monitor.monitor",
 }
 
 __all__ = list(_CONTENTS)
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from workbench.exports.artefacts import export
     from workbench.exports.verify import verify
     from workbench.operate.foreign.load import load_model
+    from workbench.operate.monitor.monitor import monitor
+    from workbench.operate.quality.check import check
     from workbench.operate.registry import promote, register, rollback, versions
     from workbench.operate.serve.client import predict
     from workbench.run.compare import compare

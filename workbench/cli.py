@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from workbench import cli_models, cli_serve
+from workbench import cli_check, cli_models, cli_monitor, cli_serve
 from workbench.errors import GateError, NotebookError, UsageError
 from workbench.terminal import Progress, moment, span, summary, table
 
@@ -326,5 +326,5 @@ def _zygotes(found: list[dict[str, Any]], as_json: bool, what: str) -> None:
         print("none; the next kernel starts one")
 
 
-for command in (*cli_models.COMMANDS, *cli_serve.COMMANDS):
+for command in (*cli_models.COMMANDS, *cli_serve.COMMANDS, *cli_check.COMMANDS, *cli_monitor.COMMANDS):
     cli.add_command(command)
