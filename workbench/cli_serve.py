@@ -55,6 +55,7 @@ def serve(names: tuple[str, ...], port: int, grpc_port: int, canary: float, log_
         canary=canary,
         api_keys=given["keys"],
         access_log=given["access_log"],
+        gauges=folder.parent / "monitor",
         request_log=folder.parent / "serving" if log_requests else None,
         request_log_rate=log_requests,
     )

@@ -42,6 +42,16 @@ def test_a_worse_canary_is_found() -> None:
     assert watches(20, of_both(0.05, 0.01, 1.5), needed=400) == 1
 
 
+def test_a_canary_that_was_good_for_long_is_found_when_it_turns_bad() -> None:
+    evidence = Evidence()
+    for _ in range(1000):
+        evidence.exceed(0, 20, tolerated=0.1)
+    assert evidence.value < 0.1
+    for _ in range(60):
+        evidence.exceed(6, 20, tolerated=0.1)
+    assert evidence.value > 400
+
+
 def test_a_bad_hour_of_both_is_no_evidence() -> None:
     evidence = Evidence()
     evidence.compare((0, 100), (0, 900), 1.0)

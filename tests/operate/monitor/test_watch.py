@@ -1,6 +1,7 @@
 """A canary beside stable: real servers under real requests, and what a look makes of counts."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -14,10 +15,11 @@ import pytest
 
 import workbench as wb
 from tests.operate.monitor.conftest import answer, points, right
-from tests.operate.serve.conftest import serving, wait_for
+from tests.operate.serve.conftest import get, serving, wait_for
 from workbench.errors import UsageError
 from workbench.operate import registry
 from workbench.operate.monitor import watch as watching
+from workbench.operate.monitor.monitor import keep, monitor
 from workbench.operate.monitor.service import Service
 from workbench.operate.monitor.watch import Watch, watch
 from workbench.run.runs import Run
@@ -93,15 +95,22 @@ def test_a_worse_but_healthy_canary_is_taken_back(served: str, add_run: Callable
     assert json.loads((project / "alert").read_text())["event"] == "rollback"
 
 
-def test_a_canary_that_is_as_good_stays(served: str, add_run: Callable[..., Run]) -> None:
+def test_a_canary_that_is_as_good_stays(served: str, add_run: Callable[..., Run], project: Path) -> None:
     version = give_canary(served, add_run("equal", id="e"))
     said: list[str] = []
     with clients() as told:
         result = watch(served, every=0.3, requests=400, say=said.append)
     assert (result.rolled_back, result.canary, told.failed) == (False, version, 0)
-    assert result.because.startswith("no evidence that it is worse in 4")
+    assert result.because.startswith("no evidence that it is worse in ")
     assert registry.labels(served) == {"canary": version, "stable": 2}
     assert said[0] == f"test: {version} is canary, 2 is stable"
+    keep(monitor(served))  # whose gauges the server shows from then on
+    metrics = get(os.environ["WORKBENCH_SERVER"] + "/monitoring/prometheus/metrics")
+    assert 'workbench_drifted{model="test",version="2"} 0\n' in metrics
+    report = json.loads(next((project / "outputs/monitor/test").glob("*/report.json")).read_text())
+    assert report["service"]["requests"] > 0
+    assert report["service"]["failures"] == 0
+    assert report["service"]["p50_ms"] < report["service"]["p99_ms"]
 
 
 @pytest.mark.soak

@@ -1,8 +1,8 @@
 """A kept report in pictures, for the notebook monitor.ipynb.
 
-    report = read("outputs/monitor/digits/20261124-120000-000000")
-    show_columns(report)         # what has changed most: how often which values came, in the baseline and now
-    show_quality(report)         # how good the answers were, hour by hour
+report = read("outputs/monitor/digits/20261124-120000-000000")
+show_columns(report)         # what has changed most: how often which values came, in the baseline and now
+show_quality(report)         # how good the answers were, hour by hour
 """
 
 import json

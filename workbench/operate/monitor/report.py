@@ -6,6 +6,7 @@ report.to_dict(), report.gauges()
 """
 
 import math
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -91,24 +92,22 @@ class Report:
         return found
 
     def gauges(self) -> str:
-        """The text format of Prometheus."""
+        """The text format of Prometheus, untyped, so that those of several models can follow each other."""
         model = f'model="{escaped(self.name)}",version="{self.version}"'
-        lines = []
-        columns = {"distance": lambda c: c.distance, "psi": lambda c: c.psi, "missing_share": lambda c: c.missing[1],
-                   "outside_share": lambda c: c.outside[1], "changed": lambda c: int(c.changed)}  # fmt: skip
-        for name, value in columns.items():
-            lines.append(f"# TYPE workbench_drift_{name} gauge")
-            lines += [
-                f'workbench_drift_{name}{{{model},column="{escaped(c.name)}"}} {value(c):.6g}' for c in self.changes
-            ]
-        lines += ["# TYPE workbench_drifted gauge", f"workbench_drifted{{{model}}} {int(self.drifted)}"]
-        lines += ["# TYPE workbench_monitored_rows gauge", f"workbench_monitored_rows{{{model}}} {self.rows}"]
+        lines = [
+            f"workbench_drifted{{{model}}} {int(self.drifted)}",
+            f"workbench_monitored_rows{{{model}}} {self.rows}",
+            f"workbench_monitored_time_seconds{{{model}}} {time.time():.0f}",
+        ]
+        for change in self.changes:
+            figures = {"distance": change.distance, "psi": change.psi, "missing_share": change.missing[1]}
+            figures |= {"outside_share": change.outside[1], "changed": int(change.changed)}
+            column = f'{model},column="{escaped(change.name)}"'
+            lines += [f"workbench_drift_{figure}{{{column}}} {value:.6g}" for figure, value in figures.items()]
         if self.quality:
-            lines.append("# TYPE workbench_quality gauge")
-            lines += [
-                f'workbench_quality{{{model},metric="{self.quality.metric}",part="{escaped(p.name)}"}} {p.value:.6g}'
-                for p in self.quality.parts
-            ]
+            metric = f'{model},metric="{self.quality.metric}"'
+            parts = self.quality.parts
+            lines += [f'workbench_quality{{{metric},part="{escaped(part.name)}"}} {part.value:.6g}' for part in parts]
         return "\n".join(lines) + "\n"
 
 

@@ -83,6 +83,7 @@ class Rest:
         self._limits, self._monitoring_path = settings.limits, settings.monitoring_path
         self._timeout = settings.rest_api_timeout_in_ms / 1000 if settings.rest_api_timeout_in_ms > 0 else None
         self._sticky = settings.sticky_header.lower().encode()
+        self._gauges = lambda: settings.gauges.glob("*/metrics.prom") if settings.gauges else ()
         self._wanted = frozenset((*_HEADERS, self._sticky))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,7 +145,7 @@ class Rest:
         request.received = len(body)
         if manage and request.method == "GET":
             request.content_type = CONTENT_TYPE.encode()
-            return self._metrics.text()
+            return self._metrics.text() + b"".join(path.read_bytes() for path in sorted(self._gauges()))
         if not request.match:
             raise self._no_route(request)
         target = self._target(request, request.match)

@@ -67,6 +67,7 @@ class Settings:
     api_keys: Path | None = None  # hashes of those who may ask, and of those who may manage
     limits: Limits = field(default_factory=Limits)
     access_log: Path | None = None  # a line of JSON for each request; "-" is stdout
+    gauges: Path | None = None  # folder of what `workbench monitor` has found, shown with the metrics
     request_log: Path | None = None  # folder of sampled requests
     request_log_rate: float = 0.01
     request_log_bytes: int = 1 << 30  # of all its files
