@@ -202,6 +202,7 @@ def create_run(
         "strategy": None,
         "weights_sha256": None,
         "data": {},
+        "checks": {},
         "training": {},
         "metrics": {},
         "artefacts": {},
