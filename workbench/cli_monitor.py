@@ -127,7 +127,13 @@ def _watch(name: str, alert: str | None, as_json: bool, given: dict[str, Any]) -
     if given["data"] or given["since"] or given["retrain"]:
         raise UsageError("--watch: compares what the server does now; leave --data, --since and --retrain out")
     say = (lambda text: print(text, file=sys.stderr, flush=True)) if as_json else (lambda text: print(text, flush=True))
-    result = watch(name, given["every"], given["requests"], given["differ"], given["labels"], say)
+    try:
+        result = watch(name, given["every"], given["requests"], given["differ"], given["labels"], say)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except GateError as error:  # what it would be taken back to is damaged: a person has to see to that
+        _alert(alert, {"event": "rollback refused", "summary": str(error)})
+        raise
     if as_json:
         print(json.dumps(asdict(result), indent=2))
     if not result.rolled_back:

@@ -39,7 +39,7 @@ def facts(data: Any, texts: Collection[str] | None = None, name: str = "input") 
     found: dict[str, Any] = {}
     for key, column in columns.items():
         found |= _text_facts(key, column) if key in texts else _facts(key, column)
-    return pd.DataFrame(found)
+    return pd.DataFrame(found, copy=False)
 
 
 def answers(outputs: Mapping[str, Array], labels: Sequence[str] | None = None) -> pd.DataFrame:

@@ -137,7 +137,9 @@ def _counted(column: Column, values: Array) -> Column:
         there = values[np.isfinite(values)]
         edges = np.asarray(column["edges"])
         limits = np.concatenate([[np.nextafter(edges[0], -np.inf)], edges]) if len(edges) else edges
-        counts = np.bincount(np.searchsorted(limits, there, side="left"), minlength=len(limits) + 1)
+        # To sort the many and to look up the few is several times faster than the other way round.
+        upto = np.searchsorted(np.sort(there), limits, side="right")
+        counts = np.diff(upto, prepend=0, append=len(there))
         return {
             "kind": "number",
             "rows": rows,

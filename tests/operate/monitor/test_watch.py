@@ -82,6 +82,7 @@ def test_a_worse_but_healthy_canary_is_taken_back(served: str, add_run: Callable
         done = subprocess.run(
             [*command, "--alert", "cat >alert"], cwd=project, capture_output=True, text=True, timeout=120
         )
+    print(f"{told.asked} requests until then, {told.failed} failed; {done.stderr}{registry.history(served)[-1]}")
     assert done.returncode == 3, done.stdout + done.stderr
     assert f"test {version} is canary no more: worse than 2 in other answers: " in done.stderr
     assert told.failed == 0
@@ -201,6 +202,34 @@ def test_labels_that_come_show_that_the_canary_is_wrong_more_often(
 
 def _unreachable(*arguments: Any, **options: Any) -> Any:
     raise UsageError("no server")
+
+
+def test_a_watch_waits_for_a_canary_and_for_a_server(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(watching, "services", lambda name: {})
+
+    def sleep(seconds: float) -> None:
+        if len(said) == 1:
+            registry.promote(model, 3, "canary")
+        elif len(said) == 3:
+            registry.rollback(model, "canary")
+
+    monkeypatch.setattr(watching.time, "sleep", sleep)
+    result = watch(model, say=said.append)
+    assert said == [
+        "test: waiting for a version with the label canary",
+        "test: 3 is canary, 2 is stable",
+        "no server; WORKBENCH_SERVER says where",
+    ]
+    assert result.because == "somebody has moved the labels: stable 2"
+
+
+def test_a_server_that_wants_another_key_says_so(canary: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "keys.txt").touch()
+    with serving(project, canary, "--keys", "keys.txt") as (address, _):
+        monkeypatch.setenv("WORKBENCH_SERVER", address)
+        with pytest.raises(UsageError, match="shows metrics to keys that may manage; set WORKBENCH_API_KEY to one"):
+            Watch(canary)
 
 
 def test_labels_that_somebody_moves_end_the_watch(canary: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@
 Reads one part of the rows after the other and keeps counts alone, so the memory does not grow with the rows.
 """
 
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -134,7 +135,11 @@ def _pictured(changes: list[Change]) -> list[str]:
 
 
 def _service(name: str, version: int) -> dict[str, float] | None:
-    service = services(name).get(version)
+    try:
+        service = services(name).get(version)
+    except UsageError as reason:  # drift can be told without
+        print(f"nothing of the server: {reason}", file=sys.stderr)
+        return None
     if service is None or not service.requests:
         return None
     p50, p99 = service.quantile(0.5), service.quantile(0.99)

@@ -7,6 +7,7 @@ The server is the one of `wb.predict`, at WORKBENCH_SERVER; with keys, WORKBENCH
 """
 
 import re
+import urllib.error
 import urllib.request
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from workbench import context
+from workbench.errors import UsageError
 from workbench.operate.serve.client import DEFAULT_URL, KEY, URL
 from workbench.profiles.profile import Array
 
@@ -67,7 +69,7 @@ class Service:
 
 
 def services(name: str) -> dict[int, Service]:
-    """By version; {} where there is no server, or one that shows no metrics."""
+    """By version; {} where there is no server, or one that shows no metrics. Raises UsageError for a wrong key."""
     server, key = context.variable(URL) or DEFAULT_URL, context.variable(KEY)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
@@ -75,7 +77,12 @@ def services(name: str) -> dict[int, Service]:
             urllib.request.Request(server.rstrip("/") + _PATH, headers=headers), timeout=_SECONDS
         ) as response:
             text = response.read().decode()
-    except (OSError, ValueError):  # HTTPError is an OSError
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code not in (401, 403):
+                return {}
+            raise UsageError(f"{server}: shows metrics to keys that may manage; set {KEY} to one") from error
+    except (OSError, ValueError):
         return {}
     found: dict[int, Service] = defaultdict(Service)
     for line in text.splitlines():

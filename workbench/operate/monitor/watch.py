@@ -87,6 +87,12 @@ class Watch:
         self._slow: float | None = None  # microseconds
         self._places = {path: path.stat().st_size for path in window.log_files(name)}  # only what comes from now on
         self._right: dict[int, Array] = {}
+        self._judged = 0  # when the labels were written that have been judged
+
+    @property
+    def served(self) -> bool:
+        """Whether a server has answered."""
+        return bool(self._before)
 
     @property
     def requests(self) -> int:
@@ -98,7 +104,10 @@ class Watch:
         self._count()
         self._compare_answers()
         if self._labels is not None and self._labels.exists():
-            self._judge(self._labels)
+            written = self._labels.stat().st_mtime_ns
+            if written != self._judged:
+                self._judge(self._labels)
+            self._judged = written
         worse = [what for what, side in self.sides.items() if side.evidence.value >= ENOUGH]
         return worse[0] if worse and self.requests >= LEAST_REQUESTS else None
 
@@ -223,7 +232,7 @@ def watch(
             because = f"somebody has moved the labels: {', '.join(f'{k} {v}' for k, v in pointing.items())}"
             return Result(watched.canary, watched.stable, False, because, watched.figures())
         worse = watched.look()
-        said = watched.words() or "no requests yet"
+        said = watched.words() or ("no requests yet" if watched.served else "no server; WORKBENCH_SERVER says where")
         told = told if said == told else _told(say, said)
         if worse:
             because = f"worse than {watched.stable} in {worse}: {watched.sides[worse].words()}"

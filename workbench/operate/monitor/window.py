@@ -127,7 +127,8 @@ def _csv(path: Path, dtypes: dict[str, Any]) -> Iterator[pd.DataFrame]:
 def _parquet(path: Path, dtypes: dict[str, Any]) -> Iterator[pd.DataFrame]:
     from pyarrow import parquet
 
-    with parquet.ParquetFile(path) as file:
+    # By default the whole file would be read ahead.
+    with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
         for batch in file.iter_batches(_AT_ONCE):
             yield batch.to_pandas()
 
