@@ -154,3 +154,21 @@ def test_the_command_ends_with_3_on_drift_and_calls_for_help(
     assert json.loads(as_json.stdout)["reasons"][0] == "point.0: drift"
     assert "--alert 'exit 7': ended with code 7" in as_json.stderr
     assert len(list((project / "outputs/monitor/test").glob("*/report.json"))) == 3
+
+
+def test_labels_meet_the_columns_of_requests(project: Path) -> None:
+    """A request's column is (n, 1), of bytes if it is text; a file's is (n,), and as precise as it was written."""
+    from workbench.operate.monitor.labels import Labels
+
+    inputs = {"age": [[None, 1], "float32"], "name": [[None, 1], "string"]}
+    asked = {"age": np.array([[0.1], [0.7], [5.0]], "float32"), "name": np.array([[b"1"], [b"2"], [b"3"]], object)}
+    pd.DataFrame({"name": [2, 1], "age": [0.7, 0.1], "truth": [20, 10]}).to_csv("labels.csv", index=False)
+    known, right = Labels(Path("labels.csv"), asked, inputs, None).find(asked)
+    assert (known.tolist(), right.tolist()) == ([True, True, False], [10, 20])
+
+
+def test_labels_of_other_rows_are_told(model: str, log: Log, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log(points(200))
+    np.savez(project / "labels.npz", point=points(10, seed=9), truth=np.zeros(10, int))
+    assert monitor(model, labels="labels.npz").quality is None
+    assert capsys.readouterr().err == "labels.npz: has no label of any of these 200 rows\n"

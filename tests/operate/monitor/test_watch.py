@@ -22,6 +22,7 @@ from workbench.operate.monitor import watch as watching
 from workbench.operate.monitor.monitor import keep, monitor
 from workbench.operate.monitor.service import Service
 from workbench.operate.monitor.watch import Watch, watch
+from workbench.operate.serve import access
 from workbench.run.runs import Run
 
 
@@ -77,7 +78,16 @@ def _answers(name: str, version: int) -> bool:
 
 def test_a_worse_but_healthy_canary_is_taken_back(served: str, add_run: Callable[..., Run], project: Path) -> None:
     version = give_canary(served, add_run("worse"))
-    command = [str(Path(sys.executable).parent / "workbench"), "monitor", served, "--watch", "--every", "0.5"]
+    command = [
+        str(Path(sys.executable).parent / "workbench"),
+        "monitor",
+        served,
+        "--watch",
+        "--every",
+        "0.5",
+        "--differ",
+        "0.05",
+    ]
     with clients() as told:
         done = subprocess.run(
             [*command, "--alert", "cat >alert"], cwd=project, capture_output=True, text=True, timeout=120
@@ -225,9 +235,11 @@ def test_a_watch_waits_for_a_canary_and_for_a_server(model: str, monkeypatch: py
 
 
 def test_a_server_that_wants_another_key_says_so(canary: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (project / "keys.txt").touch()
+    secret, line = access.line("mobile-app", "predict")
+    (project / "keys.txt").write_text(line + "\n")
     with serving(project, canary, "--keys", "keys.txt") as (address, _):
         monkeypatch.setenv("WORKBENCH_SERVER", address)
+        monkeypatch.setenv("WORKBENCH_API_KEY", secret)
         with pytest.raises(UsageError, match="shows metrics to keys that may manage; set WORKBENCH_API_KEY to one"):
             Watch(canary)
 

@@ -174,6 +174,7 @@ def _hashes(columns: Mapping[str, Array], names: list[str]) -> Array:
     total = np.zeros(len(columns[names[0]]), "uint64")
     for name in names:
         array = columns[name]
+        array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array  # a request's column is (n, 1)
         if array.ndim > 1:
             rows = np.ascontiguousarray(array)
             one = np.array(

@@ -74,6 +74,9 @@ def monitor(
             f"{name} {version['version']}: no requests kept{f' since {since}' if since else ''}; expected those of "
             f"`workbench serve {name} --log-requests 1`, or a file: --data FILE"
         )
+    quality = scores.quality()
+    if labels is not None and quality is None:
+        print(f"{labels}: has no label of any of these {rows_seen} rows", file=sys.stderr)
     changes = {side: compare(baseline[side], seen[side]) for side in ("inputs", "outputs")}
     return Report(
         name=name,
@@ -86,7 +89,7 @@ def monitor(
         end=_moment(last),
         inputs=changes["inputs"],
         outputs=changes["outputs"],
-        quality=scores.quality(),
+        quality=quality,
         service=_service(name, version["version"]),
         profiles={
             side: {name: (baseline[side][name], seen[side][name]) for name in _pictured(changes[side])}

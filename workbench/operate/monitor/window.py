@@ -17,7 +17,7 @@ import pandas as pd
 from workbench import context
 from workbench.errors import UsageError
 from workbench.profiles.facts import named
-from workbench.profiles.profile import Array
+from workbench.profiles.profile import Array, values_of
 
 _AT_ONCE = 1 << 16  # rows of a table
 _VALUES_AT_ONCE = 1 << 20  # of requests
@@ -111,12 +111,15 @@ def parts(path: Path, dtypes: Mapping[str, Any] | None = None) -> Iterator[Any]:
 
 
 def cast(column: Any, spec: Any) -> Array:
-    """The column as the model takes it: numbers with the bits of its input, so that equal ones stay equal."""
-    dtype = np.dtype(spec[1]) if spec and spec[1] not in ("str", "object", "bytes", "string") else None
-    if dtype is None or dtype.kind != "f":
+    """The column as the model takes it, by shape and dtype: numbers with its bits, so that equal ones stay equal, and
+    numbers that are names as text.
+    """
+    if spec and spec[1] == "string" and column.ndim == 1:
+        return values_of(pd.Series(column), "category")
+    if not spec or np.dtype(spec[1]).kind != "f":
         return column.to_numpy(dtype=object) if column.dtype.name in ("category", "str") else np.asarray(column)
     flat = pd.to_numeric(pd.Series(np.asarray(column).ravel()), errors="coerce")
-    return flat.to_numpy(dtype, na_value=np.nan).reshape(column.shape)
+    return flat.to_numpy(spec[1], na_value=np.nan).reshape(column.shape)
 
 
 def _csv(path: Path, dtypes: dict[str, Any]) -> Iterator[pd.DataFrame]:
