@@ -172,3 +172,15 @@ def test_labels_of_other_rows_are_told(model: str, log: Log, project: Path, caps
     np.savez(project / "labels.npz", point=points(10, seed=9), truth=np.zeros(10, int))
     assert monitor(model, labels="labels.npz").quality is None
     assert capsys.readouterr().err == "labels.npz: has no label of any of these 200 rows\n"
+
+
+def test_a_part_of_the_rows_that_is_worse_is_named(model: str, log: Log, project: Path) -> None:
+    asked = points(2000)
+    outputs = answer(asked)
+    outputs[np.flatnonzero(right(asked) == 2)[:30]] = [1, 0, 0]
+    log(asked, outputs=outputs)
+    np.savez(project / "labels.npz", point=asked, truth=right(asked))
+    report = monitor(model, labels="labels.npz")
+    assert report.quality is not None
+    assert not report.quality.parts[0].worse  # 1.5 % of all
+    assert "accuracy of class high: worse" in report.reasons

@@ -57,6 +57,10 @@ class Quality:
     parts: list[Part]
     hours: list[tuple[str, int, float]]
 
+    def worst(self, number: int) -> list[Part]:
+        """So many of the parts that are worse, the surest first."""
+        return sorted([part for part in self.parts[1:] if part.worse], key=lambda part: part.q)[:number]
+
 
 class Labels:
     """The labels of a .csv, .parquet or .npz file, for rows that have such columns.

@@ -15,6 +15,7 @@ from workbench.operate.monitor.labels import Quality
 from workbench.operate.serve.metrics import escaped
 
 _STEADY_SHOWN = 20
+_PARTS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,12 @@ class Report:
 
     @property
     def reasons(self) -> list[str]:
-        """What has changed and matters, in words."""
+        """What has changed and matters, in words. Parts of the rows are named where the whole is no worse."""
         found = [f"{change.name}: {change.verdict}" for change in self.changes if change.changed]
-        parts = self.quality.parts if self.quality else []
-        return found + [f"{self.quality.metric} of {part.name}: worse" for part in parts if part.worse and self.quality]
+        if self.quality:
+            whole, parts = self.quality.parts[0], self.quality.worst(_PARTS_SHOWN)
+            found += [f"{self.quality.metric} of {part.name}: worse" for part in ([whole] if whole.worse else parts)]
+        return found
 
     @property
     def drifted(self) -> bool:
@@ -78,7 +81,7 @@ class Report:
             times = f"p50 {s['p50_ms']:.3g} ms, p99 {s['p99_ms']:.3g} ms"
             found.append(f"served: {s['requests']:.0f} requests, {s['failures']:.0f} failed ({share:.2%}), {times}")
         if self.quality:
-            for part in [p for p in self.quality.parts if p.worse or p.name == "all"]:
+            for part in [self.quality.parts[0], *self.quality.worst(_PARTS_SHOWN)]:
                 was = f"; was {part.before:.4g}" if not math.isnan(part.before) else ""
                 verdict = ": worse" if part.worse else ""
                 found.append(
