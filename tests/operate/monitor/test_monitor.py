@@ -126,6 +126,19 @@ def test_wrong_use_is_told(model: str, project: Path) -> None:
         monitor(model, "data.npz")
 
 
+def test_a_damaged_file_of_requests_is_named(model: str, log: Log, project: Path) -> None:
+    log(points(200))
+    log(points(200))
+    first, second = sorted((project / "outputs/serving/test").glob("*.tfrecord"))
+    second.write_bytes(second.read_bytes()[:-20])  # as a server that was killed leaves it
+    assert monitor(model).rows == 200
+    first.write_bytes(b"\0" * 12 + first.read_bytes()[12:])
+    with pytest.raises(
+        UsageError, match=r"tfrecord: no record at byte 0: .*; move the file away, and the rest can be read"
+    ):
+        monitor(model)
+
+
 def test_a_report_is_kept_with_gauges_that_prometheus_reads(model: str, log: Log) -> None:
     log(points(500) + 1)
     folder = keep(monitor(model))

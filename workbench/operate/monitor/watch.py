@@ -158,10 +158,8 @@ class Watch:
             compared += len(different)
 
     def _new_entries(self) -> Iterator[Any]:
-        from workbench.operate.serve import request_log
-
         for path in window.log_files(self.name):
-            for entry, end in request_log.read_from(path, self._places.get(path, 0)):
+            for entry, end in window.entries_of(path, self._places.get(path, 0)):
                 self._places[path] = end
                 if window.of_version(entry, self.canary):
                     yield entry

@@ -40,16 +40,29 @@ class Rows:
 
 def logged(name: str, version: int, since: str | None = None) -> Iterator[Rows]:
     """What `workbench serve --log-requests` has kept of the version, oldest first; `since`: ISO 8601, in UTC."""
-    from workbench.operate.serve import request_log
-
     begin = _seconds(since)
-    entries = (entry for path in log_files(name) for entry in request_log.read(path))
+    entries = (entry for path in log_files(name) for entry, _ in entries_of(path))
     return together(e for e in entries if of_version(e, version) and e.log_metadata.timestamp_secs >= begin)
 
 
 def log_files(name: str) -> list[Path]:
     """Where requests for the model are kept, oldest first."""
     return sorted((context.project_root() / "outputs" / "serving" / name).glob("*.tfrecord"))
+
+
+def entries_of(path: Path, start: int = 0) -> Iterator[tuple[Any, int]]:
+    """A file's PredictionLogs behind byte `start`, each with the byte behind it. Raises UsageError at a damaged one.
+
+    A file that is gone is one that the server has removed, because there were too many bytes.
+    """
+    from workbench.operate.serve import request_log
+
+    try:
+        yield from request_log.read_from(path, start)
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise UsageError(f"{error}; move the file away, and the rest can be read") from error
 
 
 def of_version(entry: Any, version: int) -> bool:
