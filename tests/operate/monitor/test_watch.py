@@ -194,6 +194,33 @@ def test_a_server_that_starts_anew_counts_from_there(canary: str, monkeypatch: p
     assert watched.figures()["errors"]["canary"] == (0, 5)
 
 
+def test_a_server_that_does_not_answer_once_is_not_counted_twice(canary: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [_services((500, 0, 0), (500, 0, 0)), {}, _services((510, 2, 0), (520, 0, 0))]
+    monkeypatch.setattr(watching, "services", lambda name: told.pop(0))
+    watched = Watch(canary)
+    watched.look()
+    assert not watched.served
+    watched.look()
+    assert watched.figures()["errors"]["canary"] == (2, 10)
+
+
+def test_answers_from_before_the_watch_are_not_compared(
+    canary: str, log: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "services", lambda name: {})
+    monkeypatch.setattr(watching, "predict", lambda name, asked, version: answer(asked["point"]))
+    log(points(30), version=3)
+    log(points(20), version=3)
+    watched = Watch(canary)
+    watched.look()
+    assert watched.figures() == {}
+    asked = points(40)
+    log(asked, version=3, outputs=np.concatenate([answer(asked)[:30], np.roll(answer(asked)[30:], 1, axis=1)]))
+    log(points(9), version=2)
+    watched.look()
+    assert watched.figures()["other answers"]["canary"] == (10, 40)
+
+
 def test_labels_that_come_show_that_the_canary_is_wrong_more_often(
     canary: str, log: Callable[..., None], project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

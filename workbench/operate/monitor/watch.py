@@ -83,16 +83,12 @@ class Watch:
         self._differ, self._labels = differ, labels
         self._folder: Path = stable["path"]
         self._baseline = read(self._folder / BASELINE)
-        self._before: dict[int, Service] = services(name)
+        self._before = services(name)
+        self.served = bool(self._before)  # whether a server has answered, the last time it was asked
         self._slow: float | None = None  # microseconds
-        self._places = {path: path.stat().st_size for path in window.log_files(name)}  # only what comes from now on
+        self._places = _ends(name)  # only what comes from now on
         self._right: dict[int, Array] = {}
         self._judged = 0  # when the labels were written that have been judged
-
-    @property
-    def served(self) -> bool:
-        """Whether a server has answered."""
-        return bool(self._before)
 
     @property
     def requests(self) -> int:
@@ -126,9 +122,12 @@ class Watch:
     def _count(self) -> None:
         """Errors and slow answers, from what the server counts."""
         now = services(self.name)
+        self.served = bool(now)
+        if not now:  # what was counted until then is still what comes next is compared with
+            return
         before, self._before = self._before, now
         canary, stable = (_new(before.get(v, Service()), now.get(v)) for v in (self.canary, self.stable))
-        if canary is None or stable is None:  # no server, or another one since
+        if canary is None or stable is None:  # a server that has started since
             return
         failed, of_stable = (canary.failures, canary.requests), (stable.failures, stable.requests)
         self._side("errors").add(failed, of_stable, _TOLERATED["errors"])
@@ -239,6 +238,14 @@ def watch(
         if requests is not None and watched.requests >= requests:
             because = f"no evidence that it is worse in {watched.requests} requests: {said}"
             return Result(watched.canary, watched.stable, False, because, watched.figures())
+
+
+def _ends(name: str) -> dict[Path, int]:
+    """Behind the last whole record of each file; only the newest is still written to."""
+    ends = {path: path.stat().st_size for path in window.log_files(name)}
+    for newest in list(ends)[-1:]:
+        ends[newest] = max((end for _, end in window.entries_of(newest)), default=0)
+    return ends
 
 
 def _told(say: Callable[[str], None], text: str) -> str:
