@@ -122,13 +122,14 @@ def _edges(there: Array) -> list[float]:
     shares = np.sort([*np.linspace(0, 1, BINS + 1), *TAILS])
     at = np.minimum((shares * (len(there) - 1)).round().astype(int), len(there) - 1)
     edges = there[at]
-    heavy = np.unique(edges[1:][edges[1:] == edges[:-1]])
+    heavy = np.unique(edges[1:][edges[1:] == edges[:-1]])  # kept as they are: rounded, all their rows would move
     below = there[np.searchsorted(there, heavy[heavy > there[0]]) - 1]
-    inner = [float(f"{value:.6g}") for value in np.concatenate([edges[1:-1], below])]
     lowest, highest = float(there[0]), float(there[-1])
-    exact = {float(value) for value in heavy}  # rounding would move all its rows
-    inner = [value for value in inner if lowest < value < highest]
-    return sorted({lowest, *inner, *exact, highest})
+    light = np.concatenate([edges[~np.isin(edges, heavy)], below])
+    rounded = {float(f"{value:.6g}") for value in light}
+    least = 1e-5 * (highest - lowest)  # so near to an end, it is that end, rounded
+    inner = {value for value in rounded if lowest + least < value < highest - least}
+    return sorted({lowest, *inner, *map(float, heavy), highest})
 
 
 def _counted(column: Column, values: Array) -> Column:

@@ -13,11 +13,12 @@ import numpy as np
 
 from workbench.errors import UsageError
 from workbench.operate.monitor.monitor import REPORT_FILE
-from workbench.profiles.profile import OTHERS, Array, Column
+from workbench.profiles.profile import OTHERS, Column, cumulative
 from workbench.run import pictures
 
 _MOST = 12  # panels
 _MOST_VALUES = 12  # categories in one
+_BARS = 24
 _HOURS_TOLD = 24  # in the text that comes with the picture
 
 
@@ -68,18 +69,12 @@ def show_quality(report: dict[str, Any]) -> None:
 
 
 def _numbers(panel: Any, before: Column, now: Column) -> None:
-    """Densities between the edges; what lies outside of them is in the table."""
-    edges = np.asarray(before["edges"], "float64")
+    """Histograms between the baseline's lowest and highest value; what lies outside is in the outermost bars."""
+    places = np.linspace(before["edges"][0], before["edges"][-1], _BARS + 1)
     for column, label, color in ((before, "baseline", pictures.COLORS[0]), (now, "production", pictures.COLORS[1])):
-        panel.stairs(_density(column, edges), edges, label=label, color=color, fill=column is before, alpha=0.6)
-    panel.set_yticks([])
-
-
-def _density(column: Column, edges: Array) -> Array:
-    counts = np.asarray(column["counts"], "float64")
-    between = counts[2:-1].copy()
-    between[0] += counts[1]  # on the lowest edge itself
-    return between / max(1.0, counts.sum()) / np.diff(edges)
+        upto = np.interp(places, before["edges"], cumulative(column))
+        shares = np.diff([0, *upto[1:-1], 1])
+        panel.stairs(shares, places, label=label, color=color, fill=column is before, alpha=0.6)
 
 
 def _categories(panel: Any, before: Column, now: Column) -> None:
