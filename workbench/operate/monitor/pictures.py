@@ -73,7 +73,7 @@ def _numbers(panel: Any, before: Column, now: Column) -> None:
     places = np.linspace(before["edges"][0], before["edges"][-1], _BARS + 1)
     for column, label, color in ((before, "baseline", pictures.COLORS[0]), (now, "production", pictures.COLORS[1])):
         upto = np.interp(places, before["edges"], cumulative(column))
-        shares = np.diff([0, *upto[1:-1], 1])
+        shares = np.diff([0, *upto[1:-1], any(column["counts"])])  # nothing, where all is missing
         panel.stairs(shares, places, label=label, color=color, fill=column is before, alpha=0.6)
 
 
