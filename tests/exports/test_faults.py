@@ -248,9 +248,9 @@ def test_a_truncated_shard_is_refused(right: Path, sample: Arrays, tmp_path: Pat
 # --- what it is written with -----------------------------------------------------------------------------------------
 
 
-def test_calibration_on_zeros_is_refused(model: keras.Model, sample: Arrays, right: Path, tmp_path: Path) -> None:
+def test_training_on_zeros_is_refused(model: keras.Model, sample: Arrays, right: Path, tmp_path: Path) -> None:
     zeros = {name: np.zeros_like(array) for name, array in SAMPLE.items()}
-    with pytest.raises(UsageError, match="calibration: left, right is 0 in all 208 rows"):
+    with pytest.raises(UsageError, match="training: left, right is 0 in all 208 rows"):
         samples.record(model, SAMPLE, LABELS, None, zeros)
     forced = sample | {f"calibration/{name}": array for name, array in zeros.items()}
     folder = made("litert_int8", right / "saved_model", tmp_path / "litert_int8", forced)
