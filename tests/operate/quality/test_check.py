@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.operate.quality.clean import data, schema, some
-from workbench import cli_check
+from workbench.cli import cli
 from workbench.errors import GateError, UsageError
 from workbench.operate.quality.check import check
 from workbench.operate.quality.schema import dump
@@ -16,7 +16,7 @@ from workbench.run.runs import Run, read_record
 
 
 def command(*arguments: str) -> Result:
-    return CliRunner().invoke(cli_check.check, arguments)
+    return CliRunner().invoke(cli, ["check", *arguments])
 
 
 @pytest.fixture
