@@ -38,7 +38,7 @@ def difference(answer: np.ndarray, reference: np.ndarray) -> Difference:
 
 def top1_agreement(answers: Arrays, expected: Arrays) -> float | None:
     """The share of places where the largest value along the last axis is the same one; the lowest of the outputs."""
-    ranked = [name for name, array in expected.items() if _is_ranked(array)]
+    ranked = [name for name, array in expected.items() if is_ranked(array)]
     shares = [float(np.mean(answers[name].argmax(axis=-1) == expected[name].argmax(axis=-1))) for name in ranked]
     return min(shares, default=None)
 
@@ -66,12 +66,13 @@ def scores(values: np.ndarray, target: np.ndarray) -> tuple[str, np.ndarray]:
     """The metric's name, and each row's share in it (n,): `accuracy` for ranked outputs with whole numbers as targets,
     else `mean absolute error`.
     """
-    if _is_ranked(values) and target.dtype.kind in "iu":
+    if is_ranked(values) and target.dtype.kind in "iu":
         name, each = "accuracy", values.argmax(axis=-1) == target.reshape(values.shape[:-1])
     else:
         name, each = "mean absolute error", np.abs(values.astype(float) - target.astype(float).reshape(values.shape))
     return name, each.reshape(len(values), -1).mean(axis=1)
 
 
-def _is_ranked(array: np.ndarray) -> bool:
+def is_ranked(array: np.ndarray) -> bool:
+    """Whether the largest value along the last axis is a choice."""
     return array.dtype.kind == "f" and array.ndim > 1 and array.shape[-1] > 1

@@ -250,16 +250,20 @@ def head(name: str) -> str:
     return moves.read(name).ledger.head
 
 
-def _utc(text: str) -> str:
-    """The time as the history writes times."""
+def moment(text: str) -> datetime:
+    """A time as a person gives it, ISO 8601, in UTC unless it says otherwise. Raises UsageError."""
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
         raise UsageError(
             f"time {text!r}: expected ISO 8601, as in 2026-11-24T12:30 or 2026-11-24T12:30+01:00"
         ) from error
-    time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return time.astimezone(UTC).isoformat(timespec="milliseconds")
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _utc(text: str) -> str:
+    """The time as the history writes times."""
+    return moment(text).isoformat(timespec="milliseconds")
 
 
 def _refuse_damaged(model: Model, version: int) -> None:

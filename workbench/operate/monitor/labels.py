@@ -9,7 +9,6 @@ The file of labels says which rows it means by what it has in common with them: 
 `id`. Its one further column is what was right.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ from workbench.exports import parity
 from workbench.exports.baseline import SMALLEST_SLICE, classes
 from workbench.operate.monitor.drift import SURE
 from workbench.operate.monitor.window import Rows, cast, parts
+from workbench.operate.quality.read import Table
+from workbench.operate.quality.repeats import hashes
 from workbench.profiles.facts import facts, named
 from workbench.profiles.profile import Array
 from workbench.profiles.slices import slices
@@ -174,20 +175,5 @@ def _chance(before: Mapping[str, Any], sums: Array, higher: bool) -> float:
 
 
 def _hashes(columns: Mapping[str, Array], names: list[str]) -> Array:
-    """(n,) of uint64 that stand for the rows."""
-    total = np.zeros(len(columns[names[0]]), "uint64")
-    for name in names:
-        array = columns[name]
-        array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array  # a request's column is (n, 1)
-        if array.ndim > 1:
-            rows = np.ascontiguousarray(array)
-            one = np.array(
-                [int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest()) for row in rows], "uint64"
-            )
-        elif array.dtype.kind in "biuf":
-            one = pd.util.hash_array(array.astype("float64"))
-        else:
-            words = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in array]
-            one = pd.util.hash_array(np.array(words, dtype=object), categorize=False)
-        total = total * np.uint64(0x9E3779B97F4A7C15) + one
-    return total
+    """(n,) of uint64 that stand for the rows; a request's columns are (n, 1), and of bytes."""
+    return hashes(Table("labels", named({name: columns[name] for name in names})), names)

@@ -17,7 +17,7 @@ import numpy as np
 
 from workbench.errors import UsageError
 from workbench.exports.baseline import BASELINE, read
-from workbench.exports.parity import scores
+from workbench.exports.parity import is_ranked, scores
 from workbench.exports.runtime import read_labels
 from workbench.exports.verify import REPORT
 from workbench.operate import registry
@@ -168,7 +168,7 @@ class Watch:
         found = np.zeros(len(next(iter(ours.values()))), bool)
         for name, array in ours.items():
             other = np.asarray(theirs[name]).reshape(array.shape)
-            if array.dtype.kind == "f" and array.ndim > 1 and array.shape[-1] > 1:
+            if is_ranked(array):
                 unequal = array.argmax(axis=-1) != other.argmax(axis=-1)
             elif array.dtype.kind == "f":
                 column = self._baseline["outputs"].get(name)

@@ -7,7 +7,6 @@ rows.columns["image"], rows.outputs["probabilities"], rows.times
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pandas as pd
 
 from workbench import context
 from workbench.errors import UsageError
+from workbench.operate import registry
 from workbench.profiles.facts import named
 from workbench.profiles.profile import Array, values_of
 
@@ -40,7 +40,7 @@ class Rows:
 
 def logged(name: str, version: int, since: str | None = None) -> Iterator[Rows]:
     """What `workbench serve --log-requests` has kept of the version, oldest first; `since`: ISO 8601, in UTC."""
-    begin = _seconds(since)
+    begin = -np.inf if since is None else registry.moment(since).timestamp()
     entries = (entry for path in log_files(name) for entry, _ in entries_of(path))
     return together(e for e in entries if of_version(e, version) and e.log_metadata.timestamp_secs >= begin)
 
@@ -109,7 +109,7 @@ def table(
             )
         arrays = {key: cast(column, inputs.get(key)) for key, column in columns.items()}
         answered = {key: np.asarray(arrays.pop(key)) for key in outputs if key in arrays}
-        yield Rows(arrays, answered, _moments(frame, path))
+        yield Rows(arrays, answered, _moments(columns, path))
 
 
 def parts(path: Path, dtypes: Mapping[str, Any] | None = None) -> Iterator[Any]:
@@ -168,24 +168,11 @@ def _joined(waiting: list[tuple[dict[str, Array], dict[str, Array], int]]) -> Ro
     return Rows(columns, outputs, np.repeat(np.array(seconds, "float64"), lengths))
 
 
-def _moments(frame: Any, path: Path) -> Array:
-    rows = len(next(iter(named(frame).values())))
-    if _TIME not in frame:
-        return np.full(rows, np.nan)
+def _moments(columns: Mapping[str, Any], path: Path) -> Array:
+    if _TIME not in columns:
+        return np.full(len(next(iter(columns.values()))), np.nan)
     try:
-        moments = pd.to_datetime(pd.Series(frame[_TIME]), utc=True)
+        moments = pd.to_datetime(pd.Series(columns[_TIME]), utc=True)
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path}: the column {_TIME} is no time: {error}") from error
     return ((moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)).to_numpy("float64", na_value=np.nan)
-
-
-def _seconds(text: str | None) -> float:
-    if text is None:
-        return -np.inf
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise UsageError(
-            f"time {text!r}: expected ISO 8601, as in 2026-11-24T12:30 or 2026-11-24T12:30+01:00"
-        ) from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
