@@ -26,6 +26,7 @@ _CONTENTS = {
     "find_runs": "workbench.run.runs",
     "read_params": "workbench.run.params",
     "form": "workbench.run.form",
+    "data": "workbench.run.fetch",
     "Secret": "workbench.run.secret",
     "read_secret": "workbench.run.secret",
     "run_notebook": "workbench.run.launch",
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from workbench.operate.registry import promote, register, rollback, versions
     from workbench.operate.serve.client import predict
     from workbench.run.compare import compare
+    from workbench.run.fetch import data
     from workbench.run.form import form
     from workbench.run.launch import run_notebook
     from workbench.run.params import read_params

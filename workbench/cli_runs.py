@@ -1,11 +1,12 @@
-"""The commands on runs: what there is, side by side, as a page."""
+"""The commands on runs: what there is, side by side, as a page, and the same again."""
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
-from workbench.errors import UsageError
+from workbench.errors import GateError, UsageError
 from workbench.terminal import moment, table
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -93,4 +94,50 @@ def report(run: str) -> None:
     print(write_report(found))
 
 
-COMMANDS = (runs, compare, report)
+@click.command()
+@click.argument("first", metavar="RUN")
+@click.argument("second", metavar="RUN")
+@_JSON
+def diff(first: str, second: str, as_json: bool) -> None:
+    """Say what differs between two runs: code, parameters, data, environment, metrics, and where their curves part.
+
+    RUN is a run's directory, its id, or a name, which means its newest run.
+    """
+    from workbench.run.diff import difference
+    from workbench.run.runs import find_run
+
+    found = difference(find_run(first), find_run(second))
+    if as_json:
+        print(json.dumps([cause._asdict() for cause in found], indent=2))
+        return
+    for kind, text in found:
+        print(f"{kind:<16}" + text.replace("\n", "\n" + " " * 18))
+    if not found:
+        print("the same, to the bit")
+
+
+@click.command()
+@click.argument("run", metavar="RUN|NOTEBOOK.ipynb")
+@click.option("--env", is_flag=True, help="Build the environment that its lock describes, and run it there.")
+@click.option("--rtol", type=click.FloatRange(0), default=1e-3, help="Relative difference that is within tolerance.")
+@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep what is run in a new folder DIR.")
+@_JSON
+def reproduce(run: str, env: bool, rtol: float, keep: Path | None, as_json: bool) -> None:
+    """Run an executed notebook again, from itself alone, and say whether the same comes out; if not, why.
+
+    NOTEBOOK.ipynb is the notebook.ipynb of a run, or a copy of it, wherever that is; RUN is a run's directory, its id,
+    or a name, which means its newest run. Exit code 3 if it is not reproduced.
+    """
+    from workbench.run.reproduce import NOT
+    from workbench.run.reproduce import reproduce as run_again
+
+    outcome = run_again(run, rtol, env, keep)
+    if as_json:
+        print(json.dumps(outcome.as_dict(), indent=2))
+    else:
+        print("\n".join(outcome.lines()))
+    if outcome.verdict == NOT:
+        raise GateError(f"{run}: {outcome.verdict}: {': '.join(outcome.causes[0])}")
+
+
+COMMANDS = (runs, compare, diff, report, reproduce)

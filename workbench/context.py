@@ -51,6 +51,17 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def environment_elsewhere() -> dict[str, str]:
+    """This process' environment for a run in another project: alone, and none of what is mirrored to MLflow."""
+    own = (_BATCH_RUN, "TF_CONFIG", "MLFLOW_TRACKING_URI")
+    return {k: v for k, v in os.environ.items() if k not in own and not k.startswith("SLURM_")}
+
+
+def cache_folder() -> Path:
+    """Where this user keeps what can be fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "workbench"
+
+
 def runtime_folder() -> Path:
     """Where this user's sockets are; gone after a restart of the machine."""
     return Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()) / f"workbench-{os.getuid()}"

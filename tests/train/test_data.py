@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from workbench.errors import UsageError
 from workbench.run.runs import Run, read_record, update_record
-from workbench.train.data import batches, digest, set_epoch
+from workbench.train.data import batches, set_epoch
+from workbench.train.digests import digest, rows_digest
 
 X = np.arange(10, dtype="float32")
 Y = 10 * np.arange(10)
@@ -89,7 +90,7 @@ def test_digests_are_recorded_under_names(run: Run) -> None:
     batches(run, X, 5, shuffle=False, name="test")
     data = read_record(run)["data"]
     assert set(data) == {"train", "train-2", "test"}
-    assert data["train"] == data["test"] == {"examples": 10, "sha256": digest(X)}
+    assert data["train"] == data["test"] == {"examples": 10, "sha256": digest(X), "rows": rows_digest(X)}
     assert data["train-2"]["sha256"] != digest(X)
 
 

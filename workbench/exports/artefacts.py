@@ -20,9 +20,9 @@ from workbench.exports import sample as samples
 from workbench.exports.convert import add_formats, record_artefact, record_figures
 from workbench.exports.formats import FORMATS, tolerances
 from workbench.exports.verify import FOLDER, REPORT, SAMPLE, prove, refuse_missing
-from workbench.run.runs import Run, read_record, update_record
+from workbench.run.runs import Run, read_record
 from workbench.train.collective import said_by_the_chief, worker
-from workbench.train.track import weights_sha256
+from workbench.train.track import record_weights
 
 
 def export(
@@ -98,7 +98,7 @@ def _save_model(run: Run, model: keras.Model) -> None:
     staging, target = run.path / ".incoming-model.keras", run.path / "model.keras"
     model.save(staging)
     files.replace(staging, target)
-    update_record(run, weights_sha256=weights_sha256(model))
+    record_weights(run, model)
     record_artefact(run, "keras", target)
 
 

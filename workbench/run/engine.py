@@ -10,7 +10,6 @@ Papermill imports this module while it is being imported itself: `import papermi
 """
 
 import asyncio
-import re
 import signal
 import subprocess
 from collections.abc import Callable, Coroutine, Mapping
@@ -26,11 +25,11 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.engines import NBClientEngine
 
 from workbench.run.executed import Executed
+from workbench.run.notebook import heading
 from workbench.run.outputs import BoundedOutputs, size
 from workbench.run.signals import signals_to, stop_for
 
 GRACE_SECONDS = 5.0  # for a cell to end after an interrupt, before its kernel is killed
-_HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
 
 
 class Engine(NBClientEngine):
@@ -171,7 +170,7 @@ class _Client(BoundedOutputs):
 
     async def _execute_cells(self) -> _End:
         for index, cell in enumerate(self.nb.cells):
-            self.on_cell(index + 1, len(self.nb.cells), _heading(self.nb.cells[: index + 1]))
+            self.on_cell(index + 1, len(self.nb.cells), heading(self.nb.cells[: index + 1]))
             end = await self._execute(cell, index)
             self.set_widgets_metadata()
             if end:
@@ -312,8 +311,3 @@ def _put_error(cell: Any, name: str, message: str) -> None:
         errors = [nbformat.v4.new_output("error", ename="", evalue="", traceback=[])]
         cell.outputs.extend(errors)
     errors[-1].update(ename=name, evalue=message, traceback=[*errors[-1].traceback, f"{name}: {message}"])
-
-
-def _heading(cells: list[Any]) -> str:
-    found = [match for cell in cells if cell.cell_type == "markdown" for match in _HEADING.findall(cell.source)]
-    return found[-1] if found else ""

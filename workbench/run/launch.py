@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from workbench import context
 from workbench.errors import GateError, NotebookError, UsageError
+from workbench.run import evidence
 from workbench.run import params as contracts
 from workbench.run.mask import Mask
 from workbench.run.notebook import kernel_name, read_source, run_name
@@ -170,6 +171,8 @@ def close_with(run: Run, status: str, reason: str, mask: Mask) -> None:
         return
     try:
         with signals_to(lambda number: None):  # all is done, and one more Ctrl-C must not leave secrets behind
+            if status == "completed":
+                evidence.embed(run, mask)
             scrub(run.path, mask)
     except GateError as error:
         status, reason = "failed", str(error)

@@ -15,6 +15,7 @@ from typing import Any
 
 from workbench.errors import UsageError
 
+_HEADING = re.compile(r"^#+\s+(.+)$", re.MULTILINE)
 _START_RUN = re.compile(r"\bstart_run\(\s*['\"]([^'\"]+)['\"]")
 
 
@@ -72,3 +73,9 @@ def kernel_name(source: Any, path: Path) -> str:
     if name not in installed:
         raise UsageError(f"{path}: asks for the kernel {name!r}, which is not installed; here: {', '.join(installed)}")
     return name
+
+
+def heading(cells: list[Any]) -> str:
+    """The heading that the last of these cells stands under, or ""."""
+    found = [match for cell in cells if cell.cell_type == "markdown" for match in _HEADING.findall(cell.source)]
+    return found[-1] if found else ""

@@ -2,6 +2,7 @@
 
 lock, versions = lock_and_versions(root)
 code = imported_code(root)      # {"notebooks/helpers.py": "9f2c..."}
+packages()                      # {"keras": "3.15.0", ...}: all that is installed
 """
 
 import os
@@ -14,7 +15,8 @@ from typing import Any
 
 from workbench import files
 
-_PACKAGES = ("workbench", "tensorflow", "keras", "numpy", "papermill", "ipykernel")
+PACKAGES = "packages.json"  # in a run's folder: what was installed
+_COMPUTING = ("workbench", "tensorflow", "keras", "numpy", "papermill", "ipykernel")
 
 
 def git(root: Path) -> dict[str, Any] | None:
@@ -32,7 +34,7 @@ def git(root: Path) -> dict[str, Any] | None:
 def lock_and_versions(root: Path) -> tuple[str | None, dict[str, str]]:
     """The sha256 of the project's requirements.lock, and the versions of Python and of what computes."""
     lock = root / "requirements.lock"
-    versions = {"python": platform.python_version(), **{p: v for p in _PACKAGES if (v := _version(p))}}
+    versions = {"python": platform.python_version(), **{p: v for p in _COMPUTING if (v := _version(p))}}
     return files.sha256(lock) if lock.exists() else None, versions
 
 
@@ -44,6 +46,29 @@ def imported_code(root: Path) -> dict[str, str]:
     paths = {Path(name).resolve() for name in names if name and not name.startswith(prefix)}
     own = sorted(path for path in paths if path.is_relative_to(root) and not path.is_relative_to(installed))
     return {path.relative_to(root).as_posix(): files.sha256(path) for path in own if path.is_file()}
+
+
+def packages() -> dict[str, str]:
+    """The version of each package that this Python can import, by name; from the names of folders: that is quick."""
+    folders = [entry for path in sys.path if os.path.isdir(path) for entry in os.listdir(path)]
+    known = [name.removesuffix(".dist-info").rsplit("-", 1) for name in folders if name.endswith(".dist-info")]
+    return {name.lower().replace("_", "-"): version for name, version in sorted(known)}
+
+
+def processor() -> str:
+    """The processor's model: another may have other instructions, and with these other last digits."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{platform.machine()} {names[0] if names else platform.processor()}".strip()
+
+
+def as_text(content: bytes) -> str | None:
+    """`content` as text; None if it is no UTF-8."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _version(package: str) -> str | None:

@@ -73,7 +73,7 @@ def start_run(name: str, values: Mapping[str, Any]) -> Run:
     parameters, mask = _parameter_values(name, values)
     seed = parameters.get("seed") or 0
     threads = _make_deterministic(seed)
-    started = {"seed": seed, "threads": threads}
+    started = {"seed": seed, "threads": threads, "processor": provenance.processor()}
     prepared = context.batch_run()
     if prepared is None:
         _close_open_runs("start_run was called again")
@@ -100,6 +100,7 @@ def start_run(name: str, values: Mapping[str, Any]) -> Run:
         refuse_change(run, "the number of threads", resumed["before"]["threads"], threads)
     if context.is_chief():  # TensorBoard would show the folder of each worker as a run of its own
         hparams.write_start(run.path, read_record(run))
+    files.write_json(run.path / provenance.PACKAGES, provenance.packages())
     return run
 
 
@@ -115,7 +116,7 @@ def finish_run(run: Run, metrics: Mapping[str, float] | None = None) -> None:
         except (TypeError, ValueError) as error:
             raise UsageError(f"finish_run: metric {key!r} is {value!r}; expected a number") from error
         numbers[key] = number if math.isfinite(number) else None
-    update_record(run, metrics=numbers)
+    update_record(run, metrics=numbers, code=provenance.imported_code(context.project_root()))
     training = read_record(run).get("training", {})
     reason = None
     if (how := training.get("ended")) in ("stopped", "interrupted"):
@@ -192,6 +193,7 @@ def create_run(
         "lock_sha256": lock,
         "versions": versions,
         "platform": platform.platform(),
+        "processor": provenance.processor(),
         "workers": {"count": 1, "on": "local"},
         "code": {},
         "resumed": None,
@@ -202,6 +204,7 @@ def create_run(
         "strategy": None,
         "weights_sha256": None,
         "data": {},
+        "files": {},
         "checks": {},
         "training": {},
         "metrics": {},

@@ -6,7 +6,6 @@
 What comes out is a plain tf.data.Dataset: `.map` it, give it to `wb.fit`, `model.fit` or a loop of your own.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import tensorflow as tf
 from workbench.errors import UsageError
 from workbench.run.resume import refuse_change
 from workbench.run.runs import Run, read_record, update_record
+from workbench.train.digests import digest, flatten, rows_digest
 
 # A ready Dataset is shuffled within a window of this many examples; arrays are shuffled in full.
 SHUFFLE_WINDOW = 16_384
@@ -52,7 +52,7 @@ def batches(
         raise UsageError(
             f"batches: batch_size {batch_size!r} for {count} examples; expected a whole number from 1 to {count}"
         )
-    _record(run, name, {"examples": count, "sha256": digest(columns)})
+    _record(run, name, {"examples": count, "sha256": digest(columns), "rows": rows_digest(columns)})
     steps = count // batch_size if shuffle else -(-count // batch_size)
     tensors = tf.nest.map_structure(tf.constant, columns)
 
@@ -75,20 +75,6 @@ def set_epoch(run: Run, epoch: int) -> None:
     """Let the next pass over the run's shuffled datasets be that of `epoch`, counted from 0."""
     for variable in _epochs.get(run.path, []):
         variable.assign(epoch)
-
-
-def digest(columns: Any) -> str:
-    """The sha256 of arrays in a tuple or dict: of their names, dtypes, shapes and values."""
-    total = hashlib.sha256()
-    for path, column in _flatten(columns):
-        total.update(f"{path} {column.dtype} {column.shape}\n".encode())
-        if column.dtype.kind in "OU":
-            for text in column.ravel():
-                encoded = str(text).encode()
-                total.update(len(encoded).to_bytes(8, "little") + encoded)
-        else:
-            total.update(np.ascontiguousarray(column).data)
-    return total.hexdigest()
 
 
 def _each_epoch(run: Run, order: Any) -> tf.data.Dataset:
@@ -145,19 +131,11 @@ def columns_of(data: Any) -> Any:
 
 
 def _count(columns: Any) -> int:
-    lengths = {path: len(column) if column.ndim else 0 for path, column in _flatten(columns)}
+    lengths = {path: len(column) if column.ndim else 0 for path, column in flatten(columns)}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         shown = ", ".join(f"{path or 'data'}: {length}" for path, length in lengths.items()) or "nothing"
         raise UsageError(f"batches: got parts with these numbers of examples: {shown}; expected the same, at least 1")
     return next(iter(lengths.values()))
-
-
-def _flatten(columns: Any, path: str = "") -> list[tuple[str, np.ndarray]]:
-    if isinstance(columns, tuple):
-        return [pair for i, part in enumerate(columns) for pair in _flatten(part, f"{path}[{i}]")]
-    if isinstance(columns, dict):
-        return [pair for name in sorted(columns) for pair in _flatten(columns[name], f"{path}[{name}]")]
-    return [(path, columns)]
 
 
 def _record(run: Run, name: str, facts: dict[str, Any]) -> None:

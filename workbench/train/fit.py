@@ -233,9 +233,12 @@ def _refuse_on_replicas(model: keras.Model, train: tf.data.Dataset) -> None:
 
 def _record(run: Run, model: keras.Model, ended: str, done: int, epochs: int, seconds: float) -> None:
     """Note in run.json how training has ended."""
+    if ended == "failed":
+        update_record(run, weights_sha256=None)
+    else:
+        track.record_weights(run, model)
     update_record(
         run,
-        weights_sha256=None if ended == "failed" else track.weights_sha256(model),
         training={"ended": ended, "epochs": done, "planned": epochs},
         timings={"fit": round(seconds, 3)},
     )

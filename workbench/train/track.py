@@ -15,7 +15,8 @@ import keras
 import numpy as np
 
 from workbench import context, files
-from workbench.run.runs import Run
+from workbench.run.evidence import WEIGHTS
+from workbench.run.runs import Run, update_record
 from workbench.train import data
 from workbench.train.collective import components, differing
 from workbench.train.display import Lines, finite
@@ -38,13 +39,24 @@ def recorders(run: Run, histogram_freq: int = 0) -> list[keras.callbacks.Callbac
     return [_DataOrder(run), _StopAtNaN(), _AverageReplicas(), *(board if context.is_chief() else ()), _EpochLog(run)]
 
 
+def record_weights(run: Run, model: keras.Model) -> None:
+    """Note the weights' hash in run.json, and that of each in weights.json: (path, sha256) in the model's order."""
+    each = [(w.path, hashlib.sha256(_bits(w)).hexdigest()[:16]) for w in model.weights]
+    files.write_json(run.path / WEIGHTS, each)
+    update_record(run, weights_sha256=weights_sha256(model))
+
+
 def weights_sha256(model: keras.Model) -> str:
     """The sha256 of the weights' shapes, dtypes and bits, in the model's order; names do not count."""
     total = hashlib.sha256()
     for weight in model.weights:
-        value = np.asarray(keras.ops.convert_to_numpy(weight))
-        total.update(f"{value.dtype} {value.shape}\n".encode() + value.tobytes())
+        total.update(_bits(weight))
     return total.hexdigest()
+
+
+def _bits(weight: keras.Variable) -> bytes:
+    value = np.asarray(keras.ops.convert_to_numpy(weight))
+    return f"{value.dtype} {value.shape}\n".encode() + value.tobytes()
 
 
 class _DataOrder(keras.callbacks.Callback):

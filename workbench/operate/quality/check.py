@@ -17,6 +17,7 @@ from workbench.operate.quality.read import Table, tables
 from workbench.operate.quality.report import Finding
 from workbench.operate.quality.rules import find
 from workbench.operate.quality.schema import Schema, load
+from workbench.run.fetch import record_file
 from workbench.run.runs import Run, update_record
 
 
@@ -29,7 +30,9 @@ def check(run: Run, data: Any, schema: str | Path | Schema) -> None:
 
     Raises GateError if anything is wrong with the data, UsageError for a schema or data that cannot be read.
     """
-    schema = schema if isinstance(schema, Schema) else load(Path(schema))
+    if not isinstance(schema, Schema):
+        path, schema = schema, load(Path(schema))
+        record_file(run, str(path), Path(path))
     split = tables(data)
     findings = find(split, schema)
     if context.is_chief():
