@@ -4,11 +4,12 @@ import pytest
 from workbench.train.digests import digest, rows_digest
 
 NUMBERS = np.arange(12, dtype="float32").reshape(6, 2)
+EMPTY = NUMBERS[:, :0]
 TEXTS = np.array(["a", "b", "c", "d", "e", "é"], dtype=object)
 ORDER = [5, 3, 0, 1, 4, 2]
 
 
-@pytest.mark.parametrize("columns", [NUMBERS, TEXTS, (NUMBERS, TEXTS), {"n": NUMBERS, "t": TEXTS}, NUMBERS[:, :0]])
+@pytest.mark.parametrize("columns", [NUMBERS, TEXTS, (NUMBERS, TEXTS), {"n": NUMBERS, "t": TEXTS}, EMPTY])
 def test_rows_digest_knows_no_order_and_digest_does(columns: object) -> None:
     def ordered(part: object) -> object:
         if isinstance(part, tuple):
@@ -16,7 +17,7 @@ def test_rows_digest_knows_no_order_and_digest_does(columns: object) -> None:
         return {k: ordered(v) for k, v in part.items()} if isinstance(part, dict) else part[ORDER]  # type: ignore[index]
 
     assert rows_digest(ordered(columns)) == rows_digest(columns)
-    assert (digest(ordered(columns)) == digest(columns)) == (columns is not None and np.size(columns) == 0)
+    assert digest(ordered(columns)) != digest(columns) or columns is EMPTY
 
 
 def test_rows_stay_together() -> None:

@@ -32,6 +32,9 @@ KINDS = (
     "record",
     "failure",
 )
+# What may change the last digits of results; anything else makes another experiment.
+ROUNDING = ("package version", "thread count", "strategy", "hardware")
+
 _GENERATORS = {"default_rng", "RandomState", "Random", "Generator"}  # which draw a seed of their own if given none
 _NEVER_SEEDED = {"SystemRandom", "urandom", "uuid1", "uuid4", "token_bytes", "token_hex", "randbits"}
 
@@ -45,7 +48,7 @@ class Cause(NamedTuple):
 
 def causes(then: Evidence, now: Evidence) -> list[Cause]:
     """What decides the results and is not the same in both."""
-    return ordered([*_records(then["record"], now["record"]), *_packages(then, now)])
+    return ordered([*_records(then["record"], now["record"]), *_packages(then["record"], now["record"])])
 
 
 def ordered(found: Iterable[Cause]) -> list[Cause]:
@@ -58,41 +61,36 @@ def _records(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Cause]
         if before and after:  # what one of them has not imported is no other code
             yield Cause("code", f"{path} is another file")
     for name, before, after in _changed(then["params"], now["params"]):
-        yield Cause("seed" if name == "seed" else "parameter", f"{name}: {_then_now(before, after)}")
-    if then["seed"] != now["seed"] and "seed" not in then["params"]:
+        if name != "seed":
+            yield Cause("parameter", f"{name}: {_then_now(before, after)}")
+    if then["seed"] != now["seed"]:
         yield Cause("seed", _then_now(then["seed"], now["seed"]))
     for name, before, after in _changed(then.get("files") or {}, now.get("files") or {}):
         if before and after and before["sha256"] != after["sha256"]:
             yield Cause("file", f"{name}: sha256 {_then_now(before['sha256'], after['sha256'])}")
     for name, before, after in _changed(then["threads"] or {}, now["threads"] or {}):
         yield Cause("thread count", f"{name}: {_then_now(before, after)}")
-    yield from _strategies(then, now)
+    if _strategy(then) != _strategy(now):
+        yield Cause("strategy", _then_now(_strategy(then), _strategy(now)))
     if then.get("processor") != now.get("processor"):
         yield Cause("hardware", _then_now(then.get("processor"), now.get("processor")))
     for name, before, after in _changed(then["data"], now["data"]):
         yield Cause("data", f"{name!r} {_data(before, after)}")
 
 
-def _strategies(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Cause]:
-    before, after = then["strategy"] or {}, now["strategy"] or {}
-    # How many steps make one execution depends on the machine's speed, and changes no bits.
-    for name in ("name", "replicas"):
-        if before.get(name) != after.get(name):
-            yield Cause("strategy", f"{name}: {_then_now(before.get(name), after.get(name))}")
-    counts = [record["workers"]["count"] for record in (then, now)]
-    if counts[0] != counts[1]:
-        yield Cause("strategy", f"workers: {_then_now(*counts)}")
+def _strategy(record: Mapping[str, Any]) -> str:
+    """How many steps make one execution depends on the machine's speed, and changes no bits: it is left out."""
+    strategy, workers = record["strategy"] or {}, record["workers"]["count"]
+    name, replicas = strategy.get("name", "none"), strategy.get("replicas", 1)
+    return f"{name} ({replicas} replica{'s' * (replicas > 1)}, {workers} worker{'s' * (workers > 1)})"
 
 
-def _packages(then: Evidence, now: Evidence) -> Iterator[Cause]:
-    """The packages that compute come first."""
-    computing = then["record"]["versions"], now["record"]["versions"]
-    told = set()
-    for before, after in (computing, (then["packages"], now["packages"])):
-        for name, one, other in _changed(before or {}, after or {}):
-            if name not in told:
-                told.add(name)
-                yield Cause("package version", f"{name}: {_then_now(one or 'none', other or 'none')}")
+def _packages(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Cause]:
+    """What both have imported in two versions: first what computes, and Python."""
+    before, after = ({**record["versions"], **(record.get("packages") or {})} for record in (then, now))
+    for name in before:
+        if name in after and before[name] != after[name]:
+            yield Cause("package version", f"{name}: {_then_now(before[name], after[name])}")
 
 
 def _data(then: Any, now: Any) -> str:

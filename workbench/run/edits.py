@@ -63,10 +63,10 @@ def _parameters(notebook: Any, params: Mapping[str, Any], record_edited: bool) -
     found = []
     for name, value in _assignments(cells[0].source if cells else "").items():
         if name in params and params[name] != value:
-            kind = "seed" if name == "seed" else "parameter"
+            kind, shown = ("seed", "") if name == "seed" else ("parameter", f"{name}: ")
             which = "the record" if record_edited else "the cell"
             both = f"{value!r} in the parameters cell, {params[name]!r} in the record"
-            found.append(Cause(kind, f"{name}: {both}; {which} was edited after the run"))
+            found.append(Cause(kind, f"{shown}{both}; {which} was edited after the run"))
     return found
 
 

@@ -1,7 +1,7 @@
 """What an executed notebook carries, so that its run can be reproduced from the notebook alone.
 
     embed(run, mask)                       # when its kernel has ended: into the notebook's metadata
-    evidence = read(notebook)              # "record", "curves", "weights", "packages", "texts", "lock"
+    evidence = read(notebook)              # "record", "curves", "weights", "texts", "lock"
     edited(notebook, evidence)             # Edits(cells=[7], outputs=[], parts=["metrics"])
 
 The evidence is sealed: it has a hash of each cell, of each cell's outputs and of each of its own parts as they were
@@ -60,13 +60,12 @@ def embed(run: Run, mask: Mask) -> None:
 
 def gather(run: Run) -> dict[str, Any]:
     """The evidence as the run's directory has it: without the texts and the lock, which only the notebook keeps."""
-    record = read_record(run)
+    record, weights = read_record(run), run.path / WEIGHTS
     return {
         "version": _VERSION,
         "record": {name: value for name, value in record.items() if name not in _OF_ONE_TIME},
         "curves": read_curves(run),
-        "weights": _read_json(run.path / WEIGHTS, []),
-        "packages": _read_json(run.path / provenance.PACKAGES, {}),
+        "weights": json.loads(weights.read_text(encoding="utf-8")) if weights.is_file() else [],
     }
 
 
@@ -139,7 +138,3 @@ def _texts(record: Mapping[str, Any]) -> dict[str, str]:
 
 def _pack(text: str) -> str:
     return base64.b64encode(lzma.compress(text.encode())).decode()
-
-
-def _read_json(path: Path, otherwise: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else otherwise

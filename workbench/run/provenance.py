@@ -2,7 +2,7 @@
 
 lock, versions = lock_and_versions(root)
 code = imported_code(root)      # {"notebooks/helpers.py": "9f2c..."}
-packages()                      # {"keras": "3.15.0", ...}: all that is installed
+imported_packages()             # {"keras": "3.15.0", ...}
 """
 
 import os
@@ -15,8 +15,7 @@ from typing import Any
 
 from workbench import files
 
-PACKAGES = "packages.json"  # in a run's folder: what was installed
-_COMPUTING = ("workbench", "tensorflow", "keras", "numpy", "papermill", "ipykernel")
+_PACKAGES = ("workbench", "tensorflow", "keras", "numpy", "papermill", "ipykernel")
 
 
 def git(root: Path) -> dict[str, Any] | None:
@@ -34,7 +33,7 @@ def git(root: Path) -> dict[str, Any] | None:
 def lock_and_versions(root: Path) -> tuple[str | None, dict[str, str]]:
     """The sha256 of the project's requirements.lock, and the versions of Python and of what computes."""
     lock = root / "requirements.lock"
-    versions = {"python": platform.python_version(), **{p: v for p in _COMPUTING if (v := _version(p))}}
+    versions = {"python": platform.python_version(), **{p: v for p in _PACKAGES if (v := _version(p))}}
     return files.sha256(lock) if lock.exists() else None, versions
 
 
@@ -48,11 +47,12 @@ def imported_code(root: Path) -> dict[str, str]:
     return {path.relative_to(root).as_posix(): files.sha256(path) for path in own if path.is_file()}
 
 
-def packages() -> dict[str, str]:
-    """The version of each package that this Python can import, by name; from the names of folders: that is quick."""
-    folders = [entry for path in sys.path if os.path.isdir(path) for entry in os.listdir(path)]
-    known = [name.removesuffix(".dist-info").rsplit("-", 1) for name in folders if name.endswith(".dist-info")]
-    return {name.lower().replace("_", "-"): version for name, version in sorted(known)}
+def imported_packages() -> dict[str, str]:
+    """The version of each package that this process has imported, by name."""
+    owners = metadata.packages_distributions()
+    modules = {name.partition(".")[0] for name in sys.modules}
+    names = {name for module in modules for name in owners.get(module, ())}
+    return {name: metadata.version(name) for name in sorted(names)}
 
 
 def processor() -> str:

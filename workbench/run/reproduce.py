@@ -26,7 +26,7 @@ from workbench.errors import GateError, UsageError
 from workbench.run import evidence as evidences
 from workbench.run import fetch, parting
 from workbench.run import params as contracts
-from workbench.run.causes import Cause, causes, ordered, unseeded
+from workbench.run.causes import ROUNDING, Cause, causes, ordered, unseeded
 from workbench.run.edits import edits
 from workbench.run.notebook import read_notebook
 from workbench.run.runs import find_run, read_record
@@ -38,7 +38,8 @@ _VARYING = [(r"\d{8}-\d{6}-[0-9a-f]{4}", "RUN"), (r"\d+(\.\d+)? ?(ms|s|min)\b", 
 
 @dataclass
 class Outcome:
-    """verdict: TO_THE_BIT, WITHIN or NOT. causes: why not to the bit, the first first. parting: where results part."""
+    """verdict: TO_THE_BIT, WITHIN or NOT. causes: what is not as it was, the first cause first. parting: where results
+    part; compared: what is the same, if they do not."""
 
     verdict: str = NOT
     causes: list[Cause] = field(default_factory=list)
@@ -47,9 +48,9 @@ class Outcome:
 
     def lines(self) -> list[str]:
         """For people: the verdict, then why, then where; or what is the same."""
-        same = [f"  {line}" for line in self.compared] if not (self.causes or self.parting) else []
-        why = [f"  {kind}: {text}" for kind, text in self.causes]
-        return [self.verdict, *why, *(f"  first difference: {line}" for line in self.parting), *same]
+        though = "though " if self.verdict == TO_THE_BIT else ""
+        why = [f"  {though}{kind}: {text}" for kind, text in self.causes]
+        return [self.verdict, *why, *(f"  {line}" for line in self.parting or self.compared)]
 
     def as_dict(self) -> dict[str, Any]:
         """For programs."""
@@ -84,12 +85,12 @@ def reproduce(source: str | Path, rtol: float = RTOL, env: bool = False, keep: P
         programs = _environment(folder, then.evidence) if env else Path(sys.executable).parent
         now = _run_again(notebook, then.evidence, folder / "first", programs)
         outcome = _compare(then, now, rtol)
-        outcome.causes = ordered([*edited, *outcome.causes])
+        outcome.causes = ordered([*outcome.causes, *edited])
         explained = [cause for cause in outcome.causes if cause.kind not in ("data", "failure")]
-        if outcome.verdict != TO_THE_BIT and not explained and not now.failure:
+        if outcome.verdict != TO_THE_BIT and not (explained or now.failure):
             again = _run_again(notebook, then.evidence, folder / "second", programs)
             outcome.causes = ordered([*outcome.causes, *_unseeded(now, again)])
-    if edited:
+    if edited or any(cause.kind not in ROUNDING for cause in outcome.causes):
         outcome.verdict = NOT
     elif outcome.verdict == NOT and not outcome.causes:
         outcome.causes = [
@@ -221,9 +222,8 @@ def _compare(then: Executed, now: Executed, rtol: float) -> Outcome:
     if now.failure:
         return Outcome(causes=[*why, Cause("failure", now.failure)])
     exact = _parting(then, now)
-    outcome = Outcome(TO_THE_BIT, parting=exact.lines(), compared=_compared(then))
+    outcome = Outcome(TO_THE_BIT, why, exact.lines(), _compared(then))
     if not exact.same:
-        outcome.causes = why
         outcome.verdict = WITHIN if _parting(then, now, rtol).same else NOT
     return outcome
 

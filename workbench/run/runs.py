@@ -100,7 +100,6 @@ def start_run(name: str, values: Mapping[str, Any]) -> Run:
         refuse_change(run, "the number of threads", resumed["before"]["threads"], threads)
     if context.is_chief():  # TensorBoard would show the folder of each worker as a run of its own
         hparams.write_start(run.path, read_record(run))
-    files.write_json(run.path / provenance.PACKAGES, provenance.packages())
     return run
 
 
@@ -116,7 +115,8 @@ def finish_run(run: Run, metrics: Mapping[str, float] | None = None) -> None:
         except (TypeError, ValueError) as error:
             raise UsageError(f"finish_run: metric {key!r} is {value!r}; expected a number") from error
         numbers[key] = number if math.isfinite(number) else None
-    update_record(run, metrics=numbers, code=provenance.imported_code(context.project_root()))
+    imported = {"code": provenance.imported_code(context.project_root()), "packages": provenance.imported_packages()}
+    update_record(run, metrics=numbers, **imported)
     training = read_record(run).get("training", {})
     reason = None
     if (how := training.get("ended")) in ("stopped", "interrupted"):
@@ -125,8 +125,16 @@ def finish_run(run: Run, metrics: Mapping[str, float] | None = None) -> None:
     print(f"run {run.name}/{run.id} completed: " + format_metrics(numbers))
 
 
-def find_runs(name: str | None = None) -> list[Run]:
-    """The project's runs, or those called `name`, newest first."""
+def find_runs(name: str | None = None, where: str | None = None, sort: str | None = None) -> list[Run]:
+    """The project's runs, or those called `name`, newest first.
+
+    `where` is a condition on fields of run.json, as in `metrics.val_loss < 0.1 and params.optimizer == "adam"`; `sort`
+    is a field to sort by, ascending, or descending as in `-metrics.accuracy`. Raises UsageError for others.
+    """
+    if where is not None or sort is not None:
+        from workbench.run import index
+
+        return index.find(name, where, sort)
     found = []
     for path in runs_folder().glob(f"{name or '*'}/*/run.json"):
         with suppress(FileNotFoundError):  # somebody has just removed it
@@ -192,6 +200,7 @@ def create_run(
         "git": provenance.git(root),
         "lock_sha256": lock,
         "versions": versions,
+        "packages": {},
         "platform": platform.platform(),
         "processor": provenance.processor(),
         "workers": {"count": 1, "on": "local"},
