@@ -14,15 +14,27 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pr
 
 @click.command()
 @click.argument("name", required=False)
+@click.option("--where", metavar="EXPR", help="Only those of which EXPR is true.")
+@click.option("--sort", metavar="KEY", help="By the value of KEY, as in metrics.loss; --sort=-KEY: largest first.")
 @click.option("--status", "statuses", multiple=True, help="Only those with this status; may be given again.")
 @click.option("--older-than", metavar="AGE", help="Only those started before, as in 12h, 30d or 8w.")
 @click.option("--prune", is_flag=True, help="Delete them, after showing them and asking.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_JSON
 def runs(
-    name: str | None, statuses: tuple[str, ...], older_than: str | None, prune: bool, yes: bool, as_json: bool
+    name: str | None,
+    where: str | None,
+    sort: str | None,
+    statuses: tuple[str, ...],
+    older_than: str | None,
+    prune: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """List the project's runs, or those called NAME, newest first.
+
+    EXPR compares fields of run.json with numbers, texts in quotes, lists and None, joined by and, or, not, as in
+    'metrics.loss < 0.1 and params.optimizer in ["adam", "sgd"]'.
 
     --prune deletes what is listed. Runs that go on, and those that a registered version came from, stay.
     """
@@ -30,10 +42,12 @@ def runs(
     from workbench.run.prune import is_registered, parse_age, remove_run
     from workbench.run.runs import find_runs, format_metrics
 
-    if prune and not (name or statuses or older_than):
-        raise UsageError("--prune: would delete every run; say which: a NAME, --status failed, --older-than 30d")
+    if prune and not (name or where or statuses or older_than):
+        raise UsageError(
+            "--prune: would delete every run; say which: a NAME, --status failed, --older-than 30d, --where EXPR"
+        )
     before = parse_age(older_than) if older_than else None
-    found = [(r, settle(r)) for r in find_runs(name)]
+    found = [(r, settle(r)) for r in find_runs(name, where, sort)]
     found = [
         (r, record)
         for r, record in found

@@ -11,7 +11,7 @@ from typing import Any
 from workbench.run import parting
 from workbench.run.causes import Cause, causes
 from workbench.run.evidence import gather
-from workbench.run.notebook import read_notebook
+from workbench.run.notebook import is_injected, read_notebook
 from workbench.run.runs import Run
 
 
@@ -46,5 +46,4 @@ def _cells(run: Run) -> list[Any] | None:
     path = run.path / "notebook.ipynb"
     if not path.is_file():
         return None
-    cells = read_notebook(path).cells
-    return [c for c in cells if c.cell_type != "code" or "injected-parameters" not in c.metadata.get("tags", [])]
+    return [cell for cell in read_notebook(path).cells if not is_injected(cell)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from workbench.run.causes import Cause
 from workbench.run.evidence import edited
+from workbench.run.notebook import is_injected
 from workbench.run.parting import label
 
 _KINDS = {
@@ -42,7 +43,7 @@ def edits(notebook: Any, evidence: Mapping[str, Any]) -> list[Cause]:
     causes = _parameters(notebook, params, "params" in found.parts)
     for number in found.cells:
         place = label(notebook.cells, code[number]) if number < len(code) else "a cell at the end"
-        if number < len(code) and "injected-parameters" in notebook.cells[code[number]].metadata.get("tags", []):
+        if number < len(code) and is_injected(notebook.cells[code[number]]):
             continue
         causes.append(Cause("code", f"{place} is not what was run: it was edited, added or deleted afterwards"))
     if not found.cells:
@@ -59,7 +60,7 @@ def edits(notebook: Any, evidence: Mapping[str, Any]) -> list[Cause]:
 
 def _parameters(notebook: Any, params: Mapping[str, Any], record_edited: bool) -> list[Cause]:
     """The parameters of which the record and the cell that papermill has put in say different things."""
-    cells = [c for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])]
+    cells = [cell for cell in notebook.cells if is_injected(cell)]
     found = []
     for name, value in _assignments(cells[0].source if cells else "").items():
         if name in params and params[name] != value:

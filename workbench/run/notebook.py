@@ -75,6 +75,11 @@ def kernel_name(source: Any, path: Path) -> str:
     return name
 
 
+def is_injected(cell: Any) -> bool:
+    """Whether papermill has put the cell in, with the parameters of a run."""
+    return "injected-parameters" in cell.metadata.get("tags", [])
+
+
 def heading(cells: list[Any]) -> str:
     """The heading that the last of these cells stands under, or ""."""
     found = [match for cell in cells if cell.cell_type == "markdown" for match in _HEADING.findall(cell.source)]

@@ -28,7 +28,7 @@ from workbench.run import fetch, parting
 from workbench.run import params as contracts
 from workbench.run.causes import ROUNDING, Cause, causes, ordered, unseeded
 from workbench.run.edits import edits
-from workbench.run.notebook import read_notebook
+from workbench.run.notebook import is_injected, read_notebook
 from workbench.run.runs import find_run, read_record
 
 TO_THE_BIT, WITHIN, NOT = "reproduced to the bit", "reproduced within tolerance", "not reproduced"
@@ -164,7 +164,7 @@ def _run_again(notebook: Any, evidence: Mapping[str, Any], project: Path, progra
 
 def _source(notebook: Any) -> Any:
     """The notebook that was run: without the cell that papermill has put in, outputs, and what they have left."""
-    cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    cells = [cell for cell in notebook.cells if not is_injected(cell)]
     source = nbformat.from_dict({**notebook, "cells": cells})
     for cell in source.cells:
         cell.metadata = {name: value for name, value in cell.metadata.items() if name in ("tags",)}
@@ -230,7 +230,8 @@ def _compare(then: Executed, now: Executed, rtol: float) -> Outcome:
 
 def _parting(then: Executed, now: Executed, rtol: float = 0.0) -> parting.Parting:
     found = parting.part(then.evidence, now.evidence, rtol)
-    found.output = parting.outputs(then.cells, now.cells, _sanitizer(then.root, now.root), rtol)
+    old, new = ([cell for cell in one.cells if not is_injected(cell)] for one in (then, now))
+    found.output = parting.outputs(old, new, _sanitizer(then.root, now.root), rtol)
     return found
 
 
