@@ -4,13 +4,15 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 
+from workbench.run.causes import Cause
 from workbench.run.reproduce import NOT, TO_THE_BIT, Outcome, reproduce
 from workbench.run.runs import Run
 
@@ -33,7 +35,9 @@ run = wb.start_run("small", globals())
 strategy = wb.strategy(replicas)
 """
 DATA = """
-rows = scaled(np.loadtxt(table, delimiter=",", dtype="float32"))
+sha256 = "aa67a169b0bba217aa0aa88a65346920c84c42447c36ba5f7ea65f422c1fe5d8"
+scale = float(wb.data(run, "../data/scale.txt", sha256).read_text())
+rows = scaled(np.loadtxt(table, delimiter=",", dtype="float32"), scale)
 if shuffle == "unseeded":
     rows = np.random.default_rng().permutation(rows)
 print(len(rows), "rows")
@@ -50,7 +54,7 @@ loss = history.history["loss"][-1]
 print(f"loss {loss}")
 wb.finish_run(run, {"loss": loss})
 """
-HELPERS = "def scaled(rows):\n    return rows / 8\n"
+HELPERS = "def scaled(rows, scale):\n    return rows / scale\n"
 
 
 def lines(count: int = 40) -> list[str]:
@@ -68,6 +72,7 @@ class Project:
         (folder / "requirements.lock").write_text("numpy==2.4.0\n")
         (folder / "notebooks" / "helpers.py").write_text(HELPERS)
         (folder / "data" / "rows.csv").write_text("\n".join(lines()))
+        (folder / "data" / "scale.txt").write_text("8\n")
         cells = [nbformat.v4.new_markdown_cell("# Small")]
         cells += [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
         for title, source in (("Start", START), ("Data", DATA), ("Training", TRAINING), ("End", END)):
@@ -194,17 +199,30 @@ def test_another_strategy_than_recorded_is_the_cause(small: Project) -> None:
     assert kinds == ["code", "strategy"]
 
 
-@pytest.mark.soak
-def test_a_run_of_one_core_is_reproduced_on_one_core(small: Project) -> None:
-    """Where there are more; and without that it would not be."""
+@contextmanager
+def one_core() -> Iterator[None]:
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(mine)[:1])
     try:
-        path = small.run("--cold")
+        yield
     finally:
         os.sched_setaffinity(0, mine)
+
+
+@pytest.mark.soak
+def test_a_run_of_one_core_is_reproduced_on_one_where_there_are_more(small: Project) -> None:
+    with one_core():
+        path = small.run("--cold")
     assert json.loads((path.parent / "run.json").read_text())["threads"]["cores"] == 1
     assert reproduce(path).verdict == TO_THE_BIT
+
+
+@pytest.mark.soak
+def test_fewer_cores_than_the_run_had_are_told(alone: Path) -> None:
+    with one_core():
+        outcome = reproduce(alone)
+    cores = len(os.sched_getaffinity(0))
+    assert outcome.causes == [Cause("thread count", f"cores: {cores} then, 1 now")]
 
 
 def test_an_interactive_run_is_refused_with_what_would_do(run: Run) -> None:

@@ -146,7 +146,7 @@ def _run_again(notebook: Any, evidence: Mapping[str, Any], project: Path, progra
         command += ["--workers", str(count)]
     cores = (record["threads"] or {}).get("cores")
     if cores and cores < context.cores():
-        command.append("--cold")  # a warm kernel has the cores of the process that it is forked from
+        command.append("--cold")  # warm processes are kept for each number of cores; for once that does not pay
     log = project / "run.log"
     print(f"running {own} again; its output goes to {log}", file=sys.stderr, flush=True)
     with _cores(cores), open(log, "wb") as out:
@@ -219,6 +219,9 @@ def _environment(folder: Path, evidence: Mapping[str, Any]) -> Path:
 
 def _compare(then: Executed, now: Executed, rtol: float) -> Outcome:
     why = causes(then.evidence, now.evidence)
+    if not then.evidence["record"]["bit_exact"]:
+        changed = "; ".join(then.evidence["record"]["resumed"]["changed"])
+        why.append(Cause("record", f"the run was resumed although {changed} had changed"))
     if now.failure:
         return Outcome(causes=[*why, Cause("failure", now.failure)])
     exact = _parting(then, now)
