@@ -1,0 +1,152 @@
+"""`workbench test`: pytest with the plugin, and nothing else of the user's own pytest.
+
+asked = Asked(notebooks, jobs=2)
+for part in results(root, asked):           # one for each part of each notebook, as soon as it has been tested
+    print(part["notebook"], part["part"], part["passed"], part["problems"])
+"""
+
+import difflib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import chdir
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from workbench import context
+from workbench.errors import NotebookError, UsageError
+
+# pytest is to find the project's notebooks and neither its plugins nor its settings; and a run that is a test is not
+# part of whatever is going on around it.
+_NOT_PASSED_ON = ("PYTEST_", "WORKBENCH_RUN", "TF_CONFIG", "MLFLOW_TRACKING_URI", "JPY_SESSION_NAME")
+_PLUGINS = ("nbval", "xdist", "pytest_cov", "workbench")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `workbench test` was asked for. `named`: somebody has named the notebooks, they are not just all."""
+
+    notebooks: Sequence[Path]
+    jobs: int = 1
+    update: bool = False
+    named: bool = False
+    lax: bool = False
+    sanitize_with: Path | None = None
+    cell_timeout: float | None = None
+    cov: Sequence[str] = ()
+
+    @property
+    def settings(self) -> str:
+        """What else the outcome depends on beside a notebook's inputs."""
+        return f"lax={self.lax} sanitize={self.sanitize_with} timeout={self.cell_timeout} cov={list(self.cov)}"
+
+    def only(self, notebooks: Sequence[Path]) -> "Asked":
+        """The same of these notebooks."""
+        return replace(self, notebooks=notebooks, jobs=min(self.jobs, len(notebooks)))
+
+
+def find_notebooks(root: Path, given: Sequence[str]) -> list[Path]:
+    """The notebooks that are given, or in folders that are; else all in the project's notebooks/.
+
+    Raises UsageError when there is none, or one is not there or not in the project.
+    """
+    found: list[Path] = []
+    for name in given or [str(root / "notebooks")]:
+        path = Path(name).resolve()
+        if path.is_dir():
+            inside = [p for p in sorted(path.rglob("*.ipynb")) if not _hidden(p.relative_to(path))]
+            found += inside
+            if not inside:
+                raise UsageError(f"{name}: no notebooks in it; name one, or a folder that has some")
+        elif not path.is_file() or path.suffix != ".ipynb":
+            near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.ipynb")], n=1)
+            hint = f"did you mean {Path(name).with_name(near[0])}?" if near else "expected the path of a .ipynb file"
+            raise UsageError(f"{name}: no such notebook; {hint}")
+        else:
+            found.append(path)
+    if outside := [path for path in found if not path.is_relative_to(root)]:
+        raise UsageError(f"{outside[0]}: not in the project {root}; go to its own project to test it")
+    return list(dict.fromkeys(found))
+
+
+def results(root: Path, asked: Asked) -> Iterator[dict[str, Any]]:
+    """Test, and give for each part: notebook, part, passed, problems, seconds, changes (of an update) and details.
+
+    Raises NotebookError when pytest itself fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="workbench-report-") as folder:
+        report, log = Path(folder, "report.jsonl"), Path(folder, "log")
+        report.touch()
+        with open(log, "wb") as output, open(report, encoding="utf-8") as lines:
+            process = subprocess.Popen(
+                _command(root, asked, report), cwd=root, env=_environment(), stdout=output, stderr=subprocess.STDOUT
+            )
+            try:
+                while process.poll() is None:
+                    time.sleep(0.05)
+                    yield from _whole_lines(lines)
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                process.wait()
+            yield from _whole_lines(lines)
+        if process.returncode not in (0, 1):
+            said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-15:]
+            raise NotebookError("\n".join([f"pytest ended with exit code {process.returncode}:", *said]))
+
+
+def print_coverage(root: Path, file: IO[str]) -> None:
+    """pytest-cov's table: of each module the lines, and how many of them did not run."""
+    import coverage
+
+    with chdir(root):  # where the settings and the data are
+        measured = coverage.Coverage()
+        measured.load()
+        try:
+            measured.report(file=file, show_missing=True)
+        except coverage.exceptions.NoDataError:
+            print("no line of what --cov names has run", file=file)
+
+
+def _command(root: Path, asked: Asked, report: Path) -> list[str]:
+    options = {
+        "--rootdir": root,
+        "--workbench-report": report,
+        "--workbench-settings": asked.settings,
+        "--workbench-update": None if not asked.update else "named" if asked.named else "known",
+        "--nbval-sanitize-with": asked.sanitize_with and asked.sanitize_with.resolve(),
+        "--nbval-cell-timeout": asked.cell_timeout,
+    }
+    command = [sys.executable, "-m", "pytest", "-c", os.devnull, "--noconftest", "--color=no", "-p", "no:cacheprovider"]
+    command += [word for plugin in _PLUGINS for word in ("-p", plugin)]
+    command += ["--workbench", *(["--workbench-lax"] if asked.lax else [])]
+    command += [f"{name}={value}" for name, value in options.items() if value is not None]
+    command += [f"--cov={package}" for package in asked.cov] + (["--cov-report="] if asked.cov else [])
+    if asked.jobs > 1:
+        command += ["-n", str(asked.jobs), "--dist", "loadfile"]
+    return [*command, *(str(path) for path in asked.notebooks)]
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in context.environment().items() if not name.startswith(_NOT_PASSED_ON)}
+    return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
+def _whole_lines(file: IO[str]) -> Iterator[dict[str, Any]]:
+    """The lines that have come since; the end of one that is still being written is left for the next time."""
+    while True:
+        start = file.tell()
+        line = file.readline()
+        if not line.endswith("\n"):
+            file.seek(start)
+            return
+        yield json.loads(line)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
