@@ -1,9 +1,8 @@
-"""The notebooks: their form, their stored outputs, and that batch and interactive end with the same bits."""
+"""The notebooks: their form, what `workbench test` says, and that batch and interactive end with the same bits."""
 
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
-
-from workbench.run import params as contracts
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -34,15 +31,14 @@ def test_form(path: Path) -> None:
 
     notebook = nbformat.read(path, as_version=4)
     title = notebook.cells[0].source
-    assert re.match(r"# .+\n\n\*\*What it does:\*\* ", title), "a title, then what it does"
+    assert "\n\n**What it does:** " in title
     assert "**Time:**" in title
     headings = re.findall(r"^## (.+)$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"), re.M)
     assert (headings[0], headings[-1]) == ("Introduction", "Conclusion")
-    assert notebook.metadata.kernelspec.name == "python3"
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert 8 <= len(code) <= 16
     assert all(len(cell.source.splitlines()) <= 30 for cell in code)
-    assert all(cell.source.strip() for cell in notebook.cells)
+    assert all(cell.source.strip() for cell in notebook.cells if cell.cell_type == "markdown")
     parameters = describe(read_params(path))
     assert all(p["help"] for p in parameters)
     assert "seed" in [p["name"] for p in parameters] or path == REPORT
@@ -56,24 +52,21 @@ def test_parameter_file_fits_its_notebook(path: Path) -> None:
     resolve(read_params(path), load_file(ROOT / "params" / f"{path.stem}.yaml"))
 
 
+@pytest.fixture(scope="module")
+def tested(copy_of_project: Path, workbench: Command) -> list[dict[str, Any]]:
+    """What `workbench test` says of all the notebooks."""
+    sanitize = str(ROOT / "tests" / "nbval_sanitize.cfg")
+    done = workbench("test", "--jobs", "2", "--sanitize-with", sanitize, "--json", cwd=copy_of_project)
+    parts: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+    assert parts, done.stderr
+    return parts
+
+
 @every_notebook
-def test_outputs_are_the_stored_ones(path: Path, copy_of_project: Path) -> None:
-    sanitize = ROOT / "tests" / "nbval_sanitize.cfg"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", f"notebooks/{path.name}"]
-    done = subprocess.run(
-        [*command, "--nbval-sanitize-with", str(sanitize)], cwd=copy_of_project, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout
-    if path != REPORT:
-        learned(records(copy_of_project, path.stem)[-1], path)
-
-
-def learned(record: dict[str, Any], path: Path) -> None:
-    """Stored outputs are compared without their last digits; what the notebook learns has a floor of its own."""
-    assert record["params"] == contracts.resolve(contracts.read_params(path), {})
-    metrics = record["metrics"]
-    assert metrics.get("test_accuracy", 1.0) >= 0.95
-    assert metrics.get("test_mae_ratio", 0.0) <= 0.8
+def test_does_what_it_did(path: Path, tested: list[dict[str, Any]]) -> None:
+    parts = {part["part"]: part["problems"] for part in tested if part["notebook"] == f"notebooks/{path.name}"}
+    baseline = ["baseline"] if (ROOT / "params" / "test" / f"{path.stem}.yaml").exists() else []
+    assert parts == {name: [] for name in ["form", "outputs", *baseline]}
 
 
 def test_digits_warm_cold_and_in_jupyter_ends_with_the_same_bits(copy_of_project: Path, workbench: Command) -> None:

@@ -1,40 +1,17 @@
-"""Store what the tests compare with: each notebook's outputs, run as JupyterLab would, and docs/commands.md.
+"""Store what the tests compare with: each notebook's outputs, its baseline, and docs/commands.md.
 
 make references        # then read the difference before you commit it
 """
 
-import shutil
-import tempfile
+import subprocess
+import sys
 from pathlib import Path
 
 import click
-import nbformat
-from nbclient import NotebookClient
 
 from workbench.cli import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def store_outputs(path: Path) -> None:
-    """Execute the notebook in a project of its own and write its outputs into it."""
-    notebook = nbformat.read(path, as_version=4)
-    with tempfile.TemporaryDirectory() as project:
-        shutil.copy(ROOT / "environment.yml", project)
-        folder = Path(project) / "notebooks"
-        shutil.copytree(path.parent, folder)  # a notebook may run others
-        shutil.copytree(ROOT / "params", Path(project) / "params")
-        NotebookClient(
-            notebook, record_timing=False, coalesce_streams=True, resources={"metadata": {"path": str(folder)}}
-        ).execute()
-    for cell in notebook.cells:  # TensorFlow's start-up messages tell of the machine, not of the notebook
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-            for output in cell.outputs:  # pictures are not compared; the text that comes with them is
-                output.get("data", {}).pop("image/png", None)
-                output.get("metadata", {}).pop("image/png", None)
-    notebook.metadata.language_info = {"name": "python"}
-    nbformat.write(notebook, path)
 
 
 def commands_page() -> str:
@@ -58,9 +35,7 @@ def _help_of(command: click.Command, context: click.Context) -> list[str]:
 
 def main() -> None:
     (ROOT / "docs" / "commands.md").write_text(commands_page(), encoding="utf-8")
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        store_outputs(path)
-        print(f"{path.relative_to(ROOT)}: outputs stored")
+    subprocess.run([Path(sys.executable).parent / "workbench", "test", "--update"], cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":

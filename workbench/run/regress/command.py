@@ -128,7 +128,7 @@ def _command(root: Path, asked: Asked, report: Path) -> list[str]:
     command += [f"{name}={value}" for name, value in options.items() if value is not None]
     command += [f"--cov={package}" for package in asked.cov] + (["--cov-report="] if asked.cov else [])
     if asked.jobs > 1:
-        command += ["-n", str(asked.jobs), "--dist", "loadfile"]
+        command += ["-n", str(asked.jobs), "--dist", "loadfile", "--no-loadscope-reorder"]
     return [*command, *(str(path) for path in asked.notebooks)]
 
 

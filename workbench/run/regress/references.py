@@ -17,6 +17,7 @@ from workbench.run.differences import first_difference
 from workbench.run.regress.form import is_reference, markers, tolerances
 
 MAX_PICTURE = 200_000  # bytes; a larger one would weigh on version control more than it helps
+NO_PICTURES = "no-pictures"  # the tag of a cell whose pictures are another each time, as with a date in them
 PROJECT = "PROJECT"  # what stands for the project's folder, which differs from machine to machine
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -34,7 +35,8 @@ def store_outputs(
     for number, cell in enumerate(code):
         if number not in outputs or not (is_reference(notebook) or markers(cell).get("check")):
             continue
-        new = [_stable(output, place) for output in outputs[number] if output.get("name") != "stderr"]
+        limit = 0 if NO_PICTURES in cell.metadata.get("tags", []) else MAX_PICTURE
+        new = [_stable(output, place, limit) for output in outputs[number] if output.get("name") != "stderr"]
         rtol, atol = tolerances(notebook, cell)
         if change := first_difference(cell.outputs, new, sanitize, rtol, atol):
             changes.append(f"cell {number + 1}: {change}")
@@ -60,14 +62,14 @@ def as_text(notebook: Any) -> str:
     return text if text.endswith("\n") else text + "\n"
 
 
-def _stable(output: Any, place: Path) -> Any:
+def _stable(output: Any, place: Path, limit: int) -> Any:
     """The output without what will be another the next time."""
     import nbformat
 
     output = nbformat.from_dict(json.loads(json.dumps(output).replace(json.dumps(str(place))[1:-1], PROJECT)))
     for mime in list(output.get("data", {})):
         picture = mime in ("image/png", "image/jpeg")
-        if mime == _WIDGET or (picture and len(base64.b64decode(output.data[mime])) > MAX_PICTURE):
+        if mime == _WIDGET or (picture and len(base64.b64decode(output.data[mime])) > limit):
             output.data.pop(mime)
             output.metadata.pop(mime, None)
     return output
