@@ -63,7 +63,7 @@ def test_commands_page_is_current() -> None:
 
 
 def test_commands_that_are_named_exist_and_all_are_in_the_readme() -> None:
-    named = set(re.findall(r"(?:^|[`$] ?)workbench ([a-z]+)", PROSE, re.MULTILINE))
+    named = set(re.findall(r"(?:^|[`$] ?)workbench ([a-z]+(?:-[a-z]+)*)", PROSE, re.MULTILINE))
     assert named == set(cli.commands)
     assert all(f"workbench {name}" in README for name in cli.commands)
 

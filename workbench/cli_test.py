@@ -72,4 +72,34 @@ def _show(part: dict[str, Any], update: bool) -> None:
         print(f"    {change}")
 
 
-COMMANDS: tuple[click.Command, ...] = (test,)
+@click.command("upgrade-check")
+@click.option(
+    "--with",
+    "requirements",
+    multiple=True,
+    required=True,
+    metavar="REQUIREMENT",
+    help="As in keras==3.14.0; may be given again.",
+)
+@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the other environment, in DIR.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.argument("notebooks", nargs=-1, metavar="[NOTEBOOK...]")
+def upgrade_check(requirements: tuple[str, ...], keep: Path | None, as_json: bool, notebooks: tuple[str, ...]) -> None:
+    """Say what another version of a package would break, before it is installed.
+
+    Builds a second environment from the project's requirements.lock, with these requirements over it, and tests in both
+    the notebooks, and the newest exports of each name. See docs/testing.md. Exit code 3 if something would break.
+    """
+    from dataclasses import asdict
+
+    from workbench import context
+    from workbench.run.regress.command import find_notebooks
+    from workbench.run.upgrade import check
+
+    upgrade = check(requirements, find_notebooks(context.project_root(), notebooks), keep)
+    print(json.dumps(asdict(upgrade), indent=2) if as_json else "\n".join(upgrade.lines()))
+    if upgrade.breaks:
+        raise GateError(f"{len(upgrade.breaks)} would break with {', '.join(requirements)}")
+
+
+COMMANDS: tuple[click.Command, ...] = (test, upgrade_check)
