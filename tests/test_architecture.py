@@ -23,6 +23,7 @@ def test_import_arrows_go_one_way() -> None:
         "workbench",
         "workbench.cli",
         "workbench.run",
+        "workbench.run.regress",
         "workbench.exports.convert",
         "workbench.operate",
         "workbench.operate.foreign",

@@ -169,8 +169,8 @@ class NotebookFile(IPyNbFile):
 
     def teardown(self) -> None:
         try:
-            if self.kernel is not None and self.kernel.is_alive():
-                if self.coverage:
+            if self.kernel is not None:
+                if self.coverage and self.kernel.is_alive():
                     self.kernel.execute_silently(inside.END)
                 self.kernel.stop()
             if self.options.workbench_report:

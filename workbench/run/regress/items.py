@@ -94,7 +94,7 @@ class Cell(IPyNbCell):
         except Exception as error:
             if not self.difference:
                 self.parent.broken_by = self.cell_num + 1
-            self.problem = f"cell {self.cell_num + 1}: {self.difference or _words(error)}"
+            self.problem = self._at_home(f"cell {self.cell_num + 1}: {self.difference or _words(error)}")
             self.user_properties.append(("problem", self.problem))
             raise
         except pytest.skip.Exception:
@@ -107,11 +107,16 @@ class Cell(IPyNbCell):
         self.comparison_traceback = [self.difference or ""]
         return self.difference is None
 
+    def _at_home(self, text: str) -> str:
+        """A text that names the project's files, not those of the copy that the notebook ran in."""
+        return text.replace(str(self.parent.place), str(self.parent.root))
+
     def repr_failure(self, excinfo: Any, style: Any = None) -> str:
         """The problem, the cell, and the kernel's traceback."""
         source = textwrap.indent(self.cell.source, "    ")
         traceback = "" if self.difference else getattr(excinfo.value, "inner_traceback", None) or ""
-        text = "\n\n".join(filter(None, [self.problem or _words(excinfo.value), source, traceback.strip("\n")]))
+        parts = [self.problem or _words(excinfo.value), source, self._at_home(traceback.strip("\n"))]
+        text = "\n\n".join(filter(None, parts))
         return _COLOUR.sub("", text) if self.config.option.color == "no" else text
 
 

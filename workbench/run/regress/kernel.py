@@ -5,18 +5,27 @@ screen = Screen(outs)
 message = screen.take(kernel.get_message("iopub", timeout=5))       # None: it has been dealt with
 """
 
+import os
 import time
 from queue import Empty
 from typing import Any
 
 from nbclient.exceptions import DeadKernelError
-from nbval.kernel import RunningKernel
+from nbval.kernel import RunningKernel, start_new_kernel
 
 _LOOK_SECONDS = 0.5  # how often to see whether the kernel lives, while a cell says nothing
 
 
 class Kernel(RunningKernel):
-    """nbval's kernel, but that a dead one is not waited for."""
+    """nbval's kernel, but that a dead one is not waited for, and that nothing of it stays open.
+
+    Raises RuntimeError when it does not start within `startup_timeout` seconds.
+    """
+
+    def __init__(self, kernel_name: str, cwd: str, startup_timeout: float) -> None:
+        with open(os.devnull, "wb") as nowhere:  # for what the kernel's process prints beside its cells' outputs
+            self.km, self.kc = start_new_kernel(startup_timeout, kernel_name, stderr=nowhere, cwd=cwd)
+        self._ensure_iopub_up()
 
     def await_reply(self, msg_id: str, timeout: float | None = None) -> None:
         """Wait until the cell has ended. Raises queue.Empty after `timeout` seconds, DeadKernelError if it cannot."""
@@ -29,6 +38,11 @@ class Kernel(RunningKernel):
                     raise DeadKernelError("the kernel died") from None
                 if time.monotonic() >= deadline:
                     raise
+
+    def stop(self) -> None:
+        """End the kernel, unless that has been done; of one that has died, close what was for it."""
+        if hasattr(self, "km"):
+            super().stop()
 
     def execute_silently(self, code: str) -> None:
         """Execute what is no cell of the notebook."""
