@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from workbench import context
+from workbench import context, files
 from workbench.errors import NotebookError, UsageError
+from workbench.run.differences import sanitizer
 
 # pytest is to find the project's notebooks and neither its plugins nor its settings; and a run that is a test is not
 # part of whatever is going on around it.
@@ -43,7 +44,8 @@ class Asked:
     @property
     def settings(self) -> str:
         """What else the outcome depends on beside a notebook's inputs."""
-        return f"lax={self.lax} sanitize={self.sanitize_with} timeout={self.cell_timeout} cov={list(self.cov)}"
+        sanitize = files.sha256(self.sanitize_with) if self.sanitize_with else None
+        return f"lax={self.lax} sanitize={sanitize} timeout={self.cell_timeout} cov={list(self.cov)}"
 
     def only(self, notebooks: Sequence[Path]) -> "Asked":
         """The same of these notebooks."""
@@ -77,8 +79,9 @@ def find_notebooks(root: Path, given: Sequence[str]) -> list[Path]:
 def results(root: Path, asked: Asked) -> Iterator[dict[str, Any]]:
     """Test, and give for each part: notebook, part, passed, problems, seconds, changes (of an update) and details.
 
-    Raises NotebookError when pytest itself fails.
+    Raises UsageError for a sanitise file that is none, and NotebookError when pytest itself fails.
     """
+    sanitizer([asked.sanitize_with] if asked.sanitize_with else [])
     with tempfile.TemporaryDirectory(prefix="workbench-report-") as folder:
         report, log = Path(folder, "report.jsonl"), Path(folder, "log")
         report.touch()
