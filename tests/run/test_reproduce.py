@@ -1,5 +1,6 @@
 """Runs that are reproduced from their notebooks alone, or not, and then for the right cause."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,8 +13,9 @@ from typing import Any
 import nbformat
 import pytest
 
+from workbench.run import fetch
 from workbench.run.causes import Cause
-from workbench.run.reproduce import NOT, TO_THE_BIT, Outcome, reproduce
+from workbench.run.reproduce import NOT, TO_THE_BIT, Outcome, find_files, reproduce
 from workbench.run.runs import Run
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -223,6 +225,38 @@ def test_fewer_cores_than_the_run_had_are_told(alone: Path) -> None:
         outcome = reproduce(alone)
     cores = len(os.sched_getaffinity(0))
     assert outcome.causes == [Cause("thread count", f"cores: {cores} then, 1 now")]
+
+
+def test_files_are_found_where_they_were_or_beside_the_notebook(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("data/here.bin", "sent/beside.bin", "sent/outside.bin"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_bytes(name.encode())
+    (project / "data" / "other.bin").write_bytes(b"another")
+    known = {
+        "../data/here.bin": ("data/here.bin", b"data/here.bin"),
+        "../data/beside.bin": ("data/beside.bin", b"sent/beside.bin"),
+        "/gone/outside.bin": ("/gone/outside.bin", b"sent/outside.bin"),
+        "../data/other.bin": ("data/other.bin", b"what it was"),
+        "../data/gone.bin": ("data/gone.bin", b"gone"),
+        "helpers.py": ("helpers.py", b""),
+        "https://example.org/a.csv": (None, b""),
+    }
+    facts = {k: {"path": path, "sha256": hashlib.sha256(content).hexdigest()} for k, (path, content) in known.items()}
+    found, missing = find_files({"record": {"files": facts}, "texts": {"helpers.py": ""}}, project / "sent")
+    assert found == {
+        "data/here.bin": project / "data/here.bin",
+        "data/beside.bin": project / "sent/beside.bin",
+    }
+    assert fetch.cached(facts["/gone/outside.bin"]["sha256"])
+    assert [cause.text[:40] for cause in missing] == [
+        f"../data/other.bin: sha256 {facts['../data/other.bin']['sha256']}"[:40],
+        f"../data/gone.bin: sha256 {facts['../data/gone.bin']['sha256']}"[:40],
+    ]
+    assert missing[0].text.endswith(f"then, is now {hashlib.sha256(b'another').hexdigest()}")
+    assert missing[1].text.endswith("is not here: put it beside the notebook")
 
 
 def test_an_interactive_run_is_refused_with_what_would_do(run: Run) -> None:

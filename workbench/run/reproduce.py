@@ -79,22 +79,23 @@ def reproduce(source: str | Path, rtol: float = RTOL, env: bool = False, keep: P
     notebook = read_notebook(path)
     then = Executed(notebook.cells, evidences.read(notebook, str(path)), _root_of(notebook))
     edited = edits(notebook, then.evidence)
-    if missing := _missing_files(then.evidence, path.parent):
+    read, missing = find_files(then.evidence, path.parent)
+    if missing:
         return Outcome(causes=ordered([*edited, *missing]))
     with _folder(keep) as folder:
         programs = _environment(folder, then.evidence) if env else Path(sys.executable).parent
-        now = _run_again(notebook, then.evidence, folder / "first", programs)
+        now = _run_again(notebook, then.evidence, read, folder / "first", programs)
         outcome = _compare(then, now, rtol)
         outcome.causes = ordered([*outcome.causes, *edited])
         explained = [cause for cause in outcome.causes if cause.kind not in ("data", "failure")]
         if outcome.verdict != TO_THE_BIT and not (explained or now.failure):
-            again = _run_again(notebook, then.evidence, folder / "second", programs)
+            again = _run_again(notebook, then.evidence, read, folder / "second", programs)
             outcome.causes = ordered([*outcome.causes, *_unseeded(now, again)])
     if edited or any(cause.kind not in ROUNDING for cause in outcome.causes):
         outcome.verdict = NOT
-    elif outcome.verdict == NOT and not outcome.causes:
+    if outcome.verdict != TO_THE_BIT and not outcome.causes:
         outcome.causes = [
-            Cause("record", "nothing that it says of itself has changed, but other results came out twice")
+            Cause("record", "nothing that it says of itself has changed, but twice it came to other bits")
         ]
     return outcome
 
@@ -112,32 +113,39 @@ def executed_notebook(source: str | Path) -> Path:
 # --- run it again ----------------------------------------------------------------------------------------------------
 
 
-def _missing_files(evidence: Mapping[str, Any], beside: Path) -> list[Cause]:
-    """What the run has read, and the notebook does not carry, as far as it is not to be had.
+def find_files(evidence: Mapping[str, Any], beside: Path) -> tuple[dict[str, Path], list[Cause]]:
+    """Where the project's files are that the run has read and the notebook does not carry; and which are missing.
 
-    A file is looked for where it was, beside the notebook, and in the cache, to which it is added.
+    They are looked for where they were, and in the folder `beside`; by wb.data in its cache, too, which takes what
+    was outside of the project and is now beside.
     """
-    missing = []
+    found, missing = {}, []
     for name, facts in evidence["record"]["files"].items():
         path, sha256 = facts["path"], facts["sha256"]
-        if path is None or path in evidence["texts"] or fetch.cached(sha256):
+        if path is None or path in evidence["texts"]:
             continue
         places = [place for place in (context.project_root() / path, beside / Path(path).name) if place.exists()]
-        right = [place for place in places if files.sha256(place) == sha256]
-        if right and right[0].is_file():
-            fetch.keep(right[0], sha256)
-        elif not right:
+        if right := next((place for place in places if files.sha256(place) == sha256), None):
+            if not Path(path).is_absolute():
+                found[path] = right.resolve()
+            elif right != Path(path):
+                fetch.keep(right, sha256)
+        elif not fetch.cached(sha256):
             now = f"is now {files.sha256(places[0])}" if places else "is not here: put it beside the notebook"
             missing.append(Cause("file", f"{name}: sha256 {sha256} then, {now}"))
-    return missing
+    return found, missing
 
 
-def _run_again(notebook: Any, evidence: Mapping[str, Any], project: Path, programs: Path) -> Executed:
-    """`workbench run` in a new project that holds what the notebook carries."""
+def _run_again(
+    notebook: Any, evidence: Mapping[str, Any], read: Mapping[str, Path], project: Path, programs: Path
+) -> Executed:
+    """`workbench run` in a new project that holds what the notebook carries, and links to what else it has read."""
     record = evidence["record"]
     own = record["notebook"] if not Path(record["notebook"]).is_absolute() else Path(record["notebook"]).name
     for name, text in {**evidence["texts"], "environment.yml": "", own: nbformat.writes(_source(notebook))}.items():
         _write(project, name, text)
+    for name, path in read.items():
+        _place(project, name).symlink_to(path)
     if lock := evidences.lock_text(evidence):
         _write(project, "requirements.lock", lock)
     _write(project, "parameters.yaml", contracts.dump(record["params"]))
@@ -145,8 +153,8 @@ def _run_again(notebook: Any, evidence: Mapping[str, Any], project: Path, progra
     if (count := record["workers"]["count"]) > 1:
         command += ["--workers", str(count)]
     cores = (record["threads"] or {}).get("cores")
-    if cores and cores < context.cores():
-        command.append("--cold")  # warm processes are kept for each number of cores; for once that does not pay
+    if (cores and cores < context.cores()) or programs != Path(sys.executable).parent:
+        command.append("--cold")  # warm processes are kept for each number of cores, and environment: not for once
     log = project / "run.log"
     print(f"running {own} again; its output goes to {log}", file=sys.stderr, flush=True)
     with _cores(cores), open(log, "wb") as out:
@@ -157,9 +165,9 @@ def _run_again(notebook: Any, evidence: Mapping[str, Any], project: Path, progra
             f"reproduce: `workbench run` ended with exit code {done.returncode} before it began; see above"
         )
     run = find_run(str(made[0].parent))
-    again = nbformat.read(run.path / "notebook.ipynb", as_version=4)
     failure = "" if done.returncode == 0 else str(read_record(run)["reason"])
-    return Executed(again.cells, evidences.gather(run), str(project.resolve()), failure)
+    cells = [] if failure else nbformat.read(run.path / "notebook.ipynb", as_version=4).cells
+    return Executed(cells, evidences.gather(run), str(project.resolve()), failure)
 
 
 def _source(notebook: Any) -> Any:
@@ -175,11 +183,16 @@ def _source(notebook: Any) -> Any:
 
 
 def _write(project: Path, name: str, text: str) -> None:
+    _place(project, name).write_text(text, encoding="utf-8")
+
+
+def _place(project: Path, name: str) -> Path:
+    """Where a file of the project is to be. Raises UsageError if that is elsewhere."""
     path = (project / name).resolve()
     if not path.is_relative_to(project.resolve()):
         raise UsageError(f"reproduce: the notebook carries {name}, which is outside of a project; it cannot be trusted")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    return path
 
 
 @contextmanager
