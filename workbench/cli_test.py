@@ -16,7 +16,12 @@ from workbench.errors import GateError, UsageError
 @click.option("--changed", is_flag=True, help="Only those whose inputs have changed since they passed.")
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Test N notebooks at a time; by default 2.")
 @click.option("--lax", is_flag=True, help="Of references compare only cells marked NBVAL_CHECK_OUTPUT.")
-@click.option("--sanitize-with", type=click.Path(path_type=Path), metavar="FILE", help="nbval's file of replacements.")
+@click.option(
+    "--sanitize-with",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="nbval's file of replacements.",
+)
 @click.option("--cell-timeout", type=float, metavar="S", help="A cell that takes S seconds has failed.")
 @click.option("--cov", multiple=True, metavar="PACKAGE", help="Which of its lines run; may be given again.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
