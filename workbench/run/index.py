@@ -34,13 +34,15 @@ CREATE TABLE facts (name TEXT, run INTEGER, value, PRIMARY KEY (name, run)) WITH
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
-_KNOWN = "SELECT run, path, mtime, size, inode FROM runs"
+_KNOWN = "SELECT path, mtime, size, inode FROM runs"
+_GOING = f"{_KNOWN} WHERE run IN (SELECT run FROM facts WHERE name = 'status' AND value = 'running')"
+_OUTDATED = "path IN (SELECT value FROM json_each(?))"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)  # the last: not our tables
 _GROUP = b"{}"  # the value of a field whose content has names of its own
 _SECONDS = 60  # to wait for another process that brings the index up to date
 _RECENT = 10**9  # nanoseconds in which a file may change and keep its time
 
-Stamp = tuple[int, int, int]  # a file's time in nanoseconds, bytes and inode: another state has another
+State = tuple[str, int, int, int]  # of a run.json: name/id, time in nanoseconds, bytes, inode
 
 
 def find(name: str | None, where: str | None, sort: str | None) -> list[Run]:
@@ -93,25 +95,20 @@ def _open(file: Path | str) -> sqlite3.Connection:
 
 def _refresh(database: sqlite3.Connection, folder: Path) -> dict[str, UsageError]:
     """Let the database hold what the files hold now; those that are not valid are returned, by path."""
-    found = dict(_stamps(folder))
-    known = {path: (run, tuple(stamp)) for run, path, *stamp in database.execute(_KNOWN)}
-    going = {run for (run,) in database.execute("SELECT run FROM facts WHERE name = 'status' AND value = 'running'")}
-    current = {
-        path
-        for path, (run, stamp) in known.items()
-        if found.get(path) == stamp and not (run in going and _has_ended(Run(folder / path, "")))
-    }
-    outdated = json.dumps([run for path, (run, _) in known.items() if path not in current])
-    changed = {path: stamp for path, stamp in found.items() if path not in current}
+    found = set(_states(folder))
+    known = set(database.execute(_KNOWN))
+    current = known & found
+    current -= {state for state in current.intersection(database.execute(_GOING)) if _has_ended(folder / state[0])}
     damaged = {}
-    if changed or len(current) < len(known):
+    if found != current or known != current:
+        outdated = json.dumps([path for path, *_ in known - current])
         now = time.time_ns()
         with database:  # one transaction
-            database.execute("DELETE FROM runs WHERE run IN (SELECT value FROM json_each(?))", (outdated,))
-            database.execute("DELETE FROM facts WHERE run IN (SELECT value FROM json_each(?))", (outdated,))
-            for path, (mtime, size, inode) in changed.items():
+            database.execute(f"DELETE FROM facts WHERE run IN (SELECT run FROM runs WHERE {_OUTDATED})", (outdated,))
+            database.execute(f"DELETE FROM runs WHERE {_OUTDATED}", (outdated,))
+            for path, mtime, size, inode in found - current:
                 try:
-                    _insert(database, folder, path, (0 if now - mtime < _RECENT else mtime, size, inode))
+                    _insert(database, folder, (path, 0 if now - mtime < _RECENT else mtime, size, inode))
                 except FileNotFoundError:  # somebody has just removed it
                     continue
                 except UsageError as error:
@@ -119,8 +116,8 @@ def _refresh(database: sqlite3.Connection, folder: Path) -> dict[str, UsageError
     return damaged
 
 
-def _stamps(folder: Path) -> Iterator[tuple[str, Stamp]]:
-    """The path, as name/id, and the stamp of each run.json."""
+def _states(folder: Path) -> Iterator[State]:
+    """The state of each run.json."""
     for name in os.scandir(folder):
         if name.is_dir() and not name.name.startswith("."):
             for run in os.listdir(name):
@@ -129,20 +126,22 @@ def _stamps(folder: Path) -> Iterator[tuple[str, Stamp]]:
                 except (FileNotFoundError, NotADirectoryError):  # somebody has just removed it; another file
                     continue
                 if not run.startswith("."):
-                    yield f"{name.name}/{run}", (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+                    # SQLite's integers have a sign.
+                    yield f"{name.name}/{run}", stat.st_mtime_ns, stat.st_size, stat.st_ino & (2**63 - 1)
 
 
-def _has_ended(run: Run) -> bool:
+def _has_ended(path: Path) -> bool:
     """Whether a run that was running is no more so, or no more there."""
     with suppress(FileNotFoundError, UsageError):
-        return settle(run)["status"] != "running"
+        return settle(Run(path, ""))["status"] != "running"
     return True
 
 
-def _insert(database: sqlite3.Connection, folder: Path, path: str, stamp: Stamp) -> None:
+def _insert(database: sqlite3.Connection, folder: Path, state: State) -> None:
+    path = state[0]
     record = settle(Run(folder / path, ""))
     head = json.dumps([record["name"], record["params"]])
-    run = database.execute("INSERT INTO runs VALUES (NULL, ?, ?, ?, ?, ?)", (path, *stamp, head)).lastrowid
+    run = database.execute("INSERT INTO runs VALUES (NULL, ?, ?, ?, ?, ?)", (*state, head)).lastrowid
     facts = {**dict(_facts(record, "")), "id": path.rpartition("/")[2]}
     rows = ((name, run, _stored(value)) for name, value in facts.items())
     database.executemany("INSERT INTO facts VALUES (?, ?, ?)", rows)
@@ -178,15 +177,17 @@ def _select(
     heads = {run: (path, head) for run, path, head in rows if _is_called(path, name)}
     chosen = sorted(heads, key=lambda run: heads[run][0].rpartition("/")[2], reverse=True)
     if where is not None:
-        columns = [_values(database, field, heads) for field in where.names]
-        chosen = [run for run in chosen if where.test([column.get(run) for column in columns])]
+        columns = [map(_values(database, field, heads).get, chosen) for field in where.names]
+        chosen = [run for run, *row in zip(chosen, *columns, strict=True) if where.test(row)]
     if order is not None:
         key, descending = order
         values = _values(database, key, heads)
-        known = [run for run in chosen if isinstance(values.get(run), int | float | str)]
-        known.sort(key=lambda run: (isinstance(values[run], str), values[run]), reverse=descending)
-        there = set(known)
-        chosen = known + [run for run in chosen if run not in there]
+        kinds: tuple[list[int], ...] = ([], [], [])  # numbers, texts, and what cannot be sorted
+        for run in chosen:
+            value = values.get(run)
+            kinds[0 if isinstance(value, int | float) else 1 if isinstance(value, str) else 2].append(run)
+        known = [sorted(kind, key=values.__getitem__, reverse=descending) for kind in kinds[:2]]
+        chosen = [*known[descending], *known[not descending], *kinds[2]]
     contents = json.loads(f"[{','.join(heads[run][1] for run in chosen)}]")
     return [
         Run(folder / heads[run][0], called, MappingProxyType(parameters))
