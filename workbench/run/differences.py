@@ -23,6 +23,13 @@ from workbench.run.tolerance import Rules, cut, text_difference, value_differenc
 # its own width changes 3e-3 of a picture of matplotlib's usual size, another rendering of its letters 5e-4 to 8e-4.
 PICTURE_TOLERANCE = 1e-3
 _PICTURES = ("image/png", "image/jpeg")
+PROJECT = "PROJECT"  # what stands for the project's folder, which differs from machine to machine
+_VARYING = (
+    (r"\d{8}-\d{6}-[0-9a-f]{4}\b", "RUN"),
+    (r"\d+(\.\d+)?s(\x1b\[0m)? \d+(\.\d+)?[mnuµ]?s/(step|epoch)", "SECONDS"),  # Keras' progress bar
+    (r"\b\d+\.\d+ s\b", "SECONDS"),
+    (r"\b0x[0-9a-f]{6,}\b", "ADDRESS"),
+)
 _OVERWRITTEN = re.compile(r"^.*\r(?=[^\n])", re.MULTILINE)  # by a carriage return: progress bars
 
 Output = Mapping[str, Any]
@@ -54,15 +61,17 @@ def first_difference(
     return None
 
 
-def sanitizer(paths: Iterable[Path]) -> Callable[[str], str]:
+def sanitizer(paths: Iterable[Path], folders: Iterable[str | Path] = ()) -> Callable[[str], str]:
     """A function that replaces in a text what the sanitise files say, in the files' order.
 
-    They are nbval's: lines `regex: ...`, each followed by a line `replace: ...`. Raises UsageError for a file that
+    Before that it replaces what differs between any two executions of a notebook, and `folders`, by PROJECT. The files
+    are nbval's: lines `regex: ...`, each followed by a line `replace: ...`. Raises UsageError for a file that
     cannot be read, and for what is no regular expression.
     """
     from nbval.plugin import get_sanitize_patterns  # it imports pytest
 
-    rules: list[tuple[re.Pattern[str], str]] = []
+    rules = [(re.compile(re.escape(str(folder))), PROJECT) for folder in folders]
+    rules += [(re.compile(pattern), replace) for pattern, replace in _VARYING]
     for path in paths:
         try:
             patterns = get_sanitize_patterns(path.read_text(encoding="utf-8"))

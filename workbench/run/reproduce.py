@@ -9,11 +9,10 @@ number of cores and of workers that it had. What is different in spite of that i
 """
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,13 +26,13 @@ from workbench.run import evidence as evidences
 from workbench.run import fetch, parting
 from workbench.run import params as contracts
 from workbench.run.causes import ROUNDING, Cause, causes, ordered, unseeded
+from workbench.run.differences import sanitizer
 from workbench.run.edits import edits
 from workbench.run.notebook import is_injected, read_notebook
 from workbench.run.runs import find_run, read_record
 
 TO_THE_BIT, WITHIN, NOT = "reproduced to the bit", "reproduced within tolerance", "not reproduced"
 RTOL = 1e-3  # of metrics, curves and numbers in outputs: less than what one more example right or wrong changes
-_VARYING = [(r"\d{8}-\d{6}-[0-9a-f]{4}", "RUN"), (r"\d+(\.\d+)? ?(ms|s|min)\b", "TIME"), (r"0x[0-9a-f]{6,}", "ADDRESS")]
 
 
 @dataclass
@@ -247,7 +246,7 @@ def _compare(then: Executed, now: Executed, rtol: float) -> Outcome:
 def _parting(then: Executed, now: Executed, rtol: float = 0.0) -> parting.Parting:
     found = parting.part(then.evidence, now.evidence, rtol)
     old, new = ([cell for cell in one.cells if not is_injected(cell)] for one in (then, now))
-    found.output = parting.outputs(old, new, _sanitizer(then.root, now.root), rtol)
+    found.output = parting.outputs(old, new, sanitizer([], filter(None, [then.root, now.root])), rtol)
     return found
 
 
@@ -272,19 +271,6 @@ def _compared(then: Executed) -> list[str]:
         f"curves    {len(curves)} over {epochs} epochs",
         f"outputs   of {sum(1 for cell in then.cells if cell.get('outputs'))} cells",
     ]
-
-
-def _sanitizer(*roots: str) -> Callable[[str], str]:
-    """What two runs of the same print differently: run ids, times, addresses, and where their projects are."""
-
-    def sanitize(text: str) -> str:
-        for root in filter(None, roots):
-            text = text.replace(root, "PROJECT")
-        for pattern, word in _VARYING:
-            text = re.sub(pattern, word, text)
-        return text
-
-    return sanitize
 
 
 def _root_of(notebook: Any) -> str:

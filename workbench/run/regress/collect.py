@@ -6,9 +6,8 @@ nbval's file of cells, extended: its markers, sanitise files, time-outs and the 
 kernel works in a copy of the project (place.py).
 """
 
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,15 +27,6 @@ from workbench.run.regress.form import form_problems, is_reference, markers
 from workbench.run.regress.items import Cell, Form, Store
 from workbench.run.regress.kernel import Kernel
 from workbench.run.regress.place import make_place, read_in, remove_place
-from workbench.run.regress.references import PROJECT
-
-# What differs between two executions of the same notebook on the same machine.
-_ALWAYS = (
-    (r"\d{8}-\d{6}-[0-9a-f]{4}\b", "RUN"),
-    (r"\d+(\.\d+)?s(\x1b\[0m)? \d+(\.\d+)?[mnuµ]?s/(step|epoch)", "SECONDS"),  # Keras' progress bar
-    (r"\b\d+\.\d+ s\b", "SECONDS"),
-    (r"\b0x[0-9a-f]{6,}\b", "ADDRESS"),
-)
 
 
 class NotebookFile(IPyNbFile):
@@ -114,7 +104,7 @@ class NotebookFile(IPyNbFile):
         self.since = time.time()
         self.place = make_place(self.root)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.sanitize = _sanitize(self.get_sanitize_files(), self.place, self.root)
+        self.sanitize = sanitizer(self.get_sanitize_files(), [self.place, self.root])
 
     @property
     def folder(self) -> Path:
@@ -190,19 +180,6 @@ class NotebookFile(IPyNbFile):
             names.add(path.relative_to(top).as_posix())
         names = {name for name in names if (self.root / name).is_file()}  # not what the notebook has made
         inputs.record_pass(self.root, self.path, names, self.options.workbench_settings, self.since)
-
-
-def _sanitize(paths: list[Path], place: Path, root: Path) -> Callable[[str], str]:
-    from_files = sanitizer(paths)
-    always = [(re.compile(re.escape(str(folder))), PROJECT) for folder in (place, root)]
-    always += [(re.compile(pattern), replace) for pattern, replace in _ALWAYS]
-
-    def sanitize(text: str) -> str:
-        for pattern, replace in always:
-            text = pattern.sub(replace, text)
-        return from_files(text)
-
-    return sanitize
 
 
 def _coverage(config: Any) -> inside.Coverage | None:

@@ -13,12 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.run.differences import first_difference
+from workbench.run.differences import PROJECT, first_difference
 from workbench.run.regress.form import is_reference, markers, tolerances
 
 MAX_PICTURE = 200_000  # bytes; a larger one would weigh on version control more than it helps
 NO_PICTURES = "no-pictures"  # the tag of a cell whose pictures are another each time, as with a date in them
-PROJECT = "PROJECT"  # what stands for the project's folder, which differs from machine to machine
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
