@@ -1,7 +1,7 @@
 """Small wrong edits of notebooks and of a module, each of a kind that people make; see test_mutations.py.
 
 Each is (kind, the text that is replaced, what it is replaced by). All change something that the notebook shows or
-records: one that does not, such as another scale of a score whose sign alone is used, no test of what comes out can see.
+records: one that does not, such as another scale of a score whose sign alone is used, no test of outputs can see.
 """
 
 Mutation = tuple[str, str, str]

@@ -1,10 +1,15 @@
 """The command: what it tests, prints and ends with."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -77,3 +82,44 @@ def test_the_command_from_start_to_end(write: Write, project: Path, workbench: C
     assert set(form) == {"notebook", "part", "passed", "problems", "seconds"}
     assert (form["part"], form["passed"], form["problems"]) == ("form", True, [])
     assert outputs["problems"] == ["cell 1: line 1: 2 was recorded, now 3 (relative 0.5)"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_leaves_nothing(
+    write: Write, project: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    """Two notebooks sleep in copies of the project when the signal comes."""
+    for name in ("a", "b"):
+        write(name, f"open({str(project / name)!r}, 'w').close()\nimport time; time.sleep(600)")
+    (project / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(project / "temporary"))
+    command: list[str | Path] = [Path(sys.executable).parent / "workbench", "test", "--jobs", "2", "a.ipynb", "b.ipynb"]
+    process = subprocess.Popen(command, cwd=project, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not ((project / "a").exists() and (project / "b").exists()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(30) == code
+    assert [p.name for p in (project / "temporary").iterdir() if p.name.startswith("workbench-test")] == []
+    kernels = [p for p in psutil.process_iter(["cwd"]) if (p.info["cwd"] or "").startswith(str(project / "temporary"))]
+    psutil.wait_procs(kernels, timeout=30)
+    assert [p for p in kernels if p.is_running()] == []
+
+
+@pytest.mark.soak
+def test_lines_that_only_a_baseline_runs_are_counted(
+    write: Write, project: Path, workbench: Callable[..., Any]
+) -> None:
+    (project / "params" / "test").mkdir(parents=True)
+    (project / "params" / "test" / "train.yaml").write_text("seed: 1\n")
+    (project / "mine").mkdir()
+    (project / "mine" / "__init__.py").touch()
+    (project / "mine" / "core.py").write_text("def f(x):\n    if x == 99:\n        return -1\n    return x + 0.5\n")
+    run = 'import mine.core\nimport workbench as wb\nrun = wb.start_run("train", globals())\n'
+    write("train", run + 'wb.finish_run(run, {"score": mine.core.f(seed)})', parameters="seed: int = 0")
+    assert workbench("test", "--update", "train.ipynb", cwd=project).returncode == 0
+    done = workbench("test", "--cov", "mine", "train.ipynb", cwd=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("mine/core.py")]
+    assert row == ["mine/core.py", "4", "1", "75%", "3"]

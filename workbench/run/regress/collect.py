@@ -102,7 +102,8 @@ class NotebookFile(IPyNbFile):
 
     def setup(self) -> None:
         self.since = time.time()
-        self.place = make_place(self.root)
+        places = self.options.workbench_places
+        self.place = make_place(self.root, Path(places) if places else None)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.sanitize = sanitizer(self.get_sanitize_files(), [self.place, self.root])
 

@@ -8,23 +8,27 @@ for part in results(root, asked):           # one for each part of each notebook
 import difflib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import chdir
+from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from workbench import context, files
 from workbench.errors import NotebookError, UsageError
 from workbench.run.differences import sanitizer
+from workbench.run.signals import signals_to
 
 # pytest is to find the project's notebooks and neither its plugins nor its settings; and a run that is a test is not
 # part of whatever is going on around it.
 _NOT_PASSED_ON = ("PYTEST_", "WORKBENCH_RUN", "TF_CONFIG", "MLFLOW_TRACKING_URI", "JPY_SESSION_NAME")
+_GRACE_SECONDS = 5.0  # for pytest to end after an interrupt
 _PLUGINS = ("nbval", "xdist", "pytest_cov", "workbench")
 
 
@@ -82,21 +86,24 @@ def results(root: Path, asked: Asked) -> Iterator[dict[str, Any]]:
     Raises UsageError for a sanitise file that is none, and NotebookError when pytest itself fails.
     """
     sanitizer([asked.sanitize_with] if asked.sanitize_with else [])
-    with tempfile.TemporaryDirectory(prefix="workbench-report-") as folder:
-        report, log = Path(folder, "report.jsonl"), Path(folder, "log")
+    with _temporary_folder() as folder, signals_to(_raise):
+        report, log = folder / "report.jsonl", folder / "log"
         report.touch()
         with open(log, "wb") as output, open(report, encoding="utf-8") as lines:
             process = subprocess.Popen(
-                _command(root, asked, report), cwd=root, env=_environment(), stdout=output, stderr=subprocess.STDOUT
+                _command(root, asked, report, folder),
+                cwd=root,
+                env=_environment(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # of its signals this process decides
             )
             try:
                 while process.poll() is None:
                     time.sleep(0.05)
                     yield from _whole_lines(lines)
             finally:
-                if process.poll() is None:
-                    process.terminate()
-                process.wait()
+                _end(process)
             yield from _whole_lines(lines)
         if process.returncode not in (0, 1):
             said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-15:]
@@ -116,10 +123,36 @@ def print_coverage(root: Path, file: IO[str]) -> None:
             print("no line of what --cov names has run", file=file)
 
 
-def _command(root: Path, asked: Asked, report: Path) -> list[str]:
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder for the report and the copies of the project; removed with what may still be written there."""
+    folder = Path(tempfile.mkdtemp(prefix="workbench-tests-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _raise(number: int) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End pytest and its workers, if they have not ended; kernels end when nobody watches them any more."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _command(root: Path, asked: Asked, report: Path, places: Path) -> list[str]:
     options = {
         "--rootdir": root,
         "--workbench-report": report,
+        "--workbench-places": places,
         "--workbench-settings": asked.settings,
         "--workbench-update": None if not asked.update else "named" if asked.named else "known",
         "--nbval-sanitize-with": asked.sanitize_with and asked.sanitize_with.resolve(),

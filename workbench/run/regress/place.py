@@ -5,8 +5,8 @@
     remove_place(place)
 
 Folders and files are real, so that nothing the notebook writes reaches the project. Python files are links to the
-project's own, so that tracebacks and coverage name these; so are files over 10 MB, because copying takes time. What
-notebooks make (outputs/), environments, caches and hidden folders stay behind.
+project's own, so that tracebacks and coverage name these; so are files over 10 MB, and all that comes after the first
+500 MB, because copying takes time. What notebooks make (outputs/), environments, caches and hidden folders stay behind.
 """
 
 import importlib.util
@@ -15,25 +15,27 @@ import shutil
 import tempfile
 from pathlib import Path
 
-LARGE = 10 * 2**20  # bytes
+LARGE, ALL = 10 * 2**20, 500 * 2**20  # bytes of a file, and of all that are copied
 _LEFT_BEHIND = ("node_modules", "__pycache__")
 _UNREAD = 10**9  # an access time, in nanoseconds after 1970, that no reading leaves
 
 
-def make_place(root: Path) -> Path:
-    """A new temporary folder with the files of the project in `root`, which finds itself to be a project's root."""
-    place = Path(tempfile.mkdtemp(prefix="workbench-test-")).resolve()
+def make_place(root: Path, parent: Path | None = None) -> Path:
+    """A new temporary folder with the files of the project in `root`, which finds itself to be a project's root.
+
+    It is in `parent`, by default where temporary folders are.
+    """
+    place = Path(tempfile.mkdtemp(prefix="workbench-test-", dir=parent)).resolve()
+    copied = 0
     for name in project_files(root):
         source, target = root / name, place / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if (
-            source.is_symlink()
-            or name.endswith(".py")
-            or source.stat().st_size > LARGE
-            or not os.access(source, os.R_OK)
-        ):
+        size = source.stat().st_size if source.is_file() else 0
+        large = size > LARGE or copied + size > ALL
+        if source.is_symlink() or large or name.endswith(".py") or not os.access(source, os.R_OK):
             target.symlink_to(source.resolve())
         else:
+            copied += size
             shutil.copy(source, target)
             os.utime(target, ns=(_UNREAD, source.stat().st_mtime_ns))
     if not (place / "environment.yml").exists():

@@ -18,10 +18,12 @@ def pytest_addoption(parser: Any) -> None:
     group = parser.getgroup("workbench", "Workbench: notebooks with numbers")
     group.addoption("--workbench", action="store_true", help="Test notebooks: form, outputs, baseline.")
     group.addoption("--workbench-lax", action="store_true", help="Of references compare only NBVAL_CHECK_OUTPUT cells.")
-    # What `workbench test` passes on: which references to store; the file for its report; what it was asked for.
+    # What `workbench test` passes on: which references to store; the file for its report; the folder for the copies of
+    # the project, which it removes whatever happens; and what it was asked for.
     hidden: dict[str, Any] = {"help": "For `workbench test`."}
     group.addoption("--workbench-update", choices=("known", "named"), **hidden)
     group.addoption("--workbench-report", **hidden)
+    group.addoption("--workbench-places", **hidden)
     group.addoption("--workbench-settings", default="", **hidden)
 
 
@@ -79,5 +81,7 @@ class Report:
             self._write(key)
 
     def _write(self, key: tuple[str, str]) -> None:
+        part = self.parts.pop(key)
+        part["seconds"] = round(part["seconds"], 3)
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(self.parts.pop(key)) + "\n")
+            file.write(json.dumps(part) + "\n")
