@@ -45,6 +45,8 @@ class Edits:
 def embed(run: Run, mask: Mask) -> None:
     """Put the evidence of a completed batch run into its notebook; without, on a full disk, and then it says so."""
     path = run.path / "notebook.ipynb"
+    if not path.is_file():
+        return
     notebook = nbformat.read(path, as_version=4)
     evidence = mask.node(gather(run))
     evidence["texts"] = mask.node(_texts(read_record(run)))
