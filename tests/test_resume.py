@@ -170,7 +170,7 @@ def outputs(path: Path) -> str:
 @pytest.mark.parametrize(
     ("kind", "workers", "who"),
     [
-        ("plain", 1, "chief"),
+        pytest.param("plain", 1, "chief", marks=pytest.mark.soak),
         pytest.param("rich", 1, "runner", marks=pytest.mark.soak),
         ("rich", 2, "worker"),
     ],

@@ -133,6 +133,7 @@ def test_a_notebook_alone_is_reproduced_to_the_bit(alone: Path) -> None:
     assert [path.name for path in alone.parent.iterdir()] == ["notebook.ipynb"]
 
 
+@pytest.mark.soak
 def test_an_unseeded_shuffle_is_found_by_running_it_twice(small: Project) -> None:
     outcome = reproduce(small.run("-p", "shuffle", "unseeded"))
     assert first(outcome) == "unseeded op"
