@@ -168,3 +168,10 @@ def test_a_flood_of_small_outputs_loses_nothing(write_notebook: Write) -> None:
     assert first.outputs[0].text.split() == [str(n) for n in range(8000)]
     assert [out.output_type for out in first.outputs] == ["stream"]
     assert second.outputs[0].data["text/plain"] == "2"
+
+
+def test_cells_end_while_the_client_sends_to_widgets(write_notebook: Write) -> None:
+    """Their outputs go back to the kernel, past the event loop that waits for the end of the cell."""
+    cell = "for out in [ipywidgets.Output() for _ in range(8)]:\n    with out:\n        print('x' * 50)"
+    notebook = write_notebook("import ipywidgets", *[cell] * 20)
+    assert set(states(nbformat.read(run_notebook(notebook, timeout=60).path / "notebook.ipynb", 4))) == {"completed"}

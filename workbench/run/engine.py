@@ -277,6 +277,11 @@ class _Client(BoundedOutputs):
             with suppress(OSError, IndexError, ValueError):  # no such process any more, or no /proc
                 status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
                 self.peak_bytes = max(self.peak_bytes, int(status.split("VmHWM:")[1].split()[0]) * 1024)
+            # What comes in while jupyter_client sends, as to an Output widget, may wake nobody: it sends past
+            # zmq.asyncio, which then does not learn of the event. To be asked for events makes it look.
+            if self.kc and self.kc.channels_running:
+                for channel in (self.kc.shell_channel, self.kc.iopub_channel):
+                    channel.socket.get(zmq.EVENTS)
             folder = self.nb_man.folder
             if folder and not folder.exists():
                 self._stop(_End("failed", "FileNotFoundError", f"{folder} was removed while the notebook ran"))
