@@ -87,8 +87,8 @@ def _strategy(record: Mapping[str, Any]) -> str:
 
 def _packages(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Cause]:
     """What both have imported in two versions: first what computes, and Python."""
-    before, after = ({**record["versions"], **(record.get("packages") or {})} for record in (then, now))
-    for name in before:
+    before, after = ({**(record.get("packages") or {}), **record["versions"]} for record in (then, now))
+    for name in [*then["versions"], *(name for name in before if name not in then["versions"])]:
         if name in after and before[name] != after[name]:
             yield Cause("package version", f"{name}: {_then_now(before[name], after[name])}")
 
