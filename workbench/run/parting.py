@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench.run.differences import first_difference
 from workbench.run.notebook import heading
+from workbench.run.regress.form import markers
 
 
 @dataclass
@@ -64,7 +65,7 @@ def outputs(then: list[Any], now: list[Any], sanitize: Callable[[str], str], rto
     """Where the outputs of the same cells differ. Cells tagged nbval-ignore-output are not looked at."""
     found = []
     for index, (before, after) in enumerate(zip(then, now, strict=True)):
-        if before.cell_type == "code" and not _ignored(before):
+        if before.cell_type == "code" and markers(before).get("check") is not False:
             difference = first_difference(before.outputs, after.outputs, sanitize=sanitize, rtol=rtol)
             if difference:
                 found.append(f"{label(then, index)}: {difference}")
@@ -83,11 +84,6 @@ def alike(then: Any, now: Any, rtol: float = 0.0) -> bool:
     if then == now or not rtol or not all(isinstance(v, (int, float)) for v in (then, now)):
         return bool(then == now)
     return bool(abs(then - now) <= rtol * max(abs(then), abs(now)))
-
-
-def _ignored(cell: Any) -> bool:
-    lines = [line.strip().lstrip("# ") for line in cell.source.splitlines() if line.strip().startswith("#")]
-    return "nbval-ignore-output" in cell.metadata.get("tags", []) or "NBVAL_IGNORE_OUTPUT" in lines
 
 
 def _pairs(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

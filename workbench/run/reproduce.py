@@ -160,9 +160,8 @@ def _run_again(
         done = subprocess.run(command, cwd=project, env=context.environment_elsewhere(), stdout=out, stderr=out)
     made = sorted((project / "outputs" / "runs" / record["name"]).glob("*/run.json"))
     if not made:
-        raise UsageError(
-            f"reproduce: `workbench run` ended with exit code {done.returncode} before it began; see above"
-        )
+        end = log.read_text(encoding="utf-8", errors="replace").strip()[-1000:]
+        raise UsageError(f"reproduce: `workbench run` ended with exit code {done.returncode}: {end}")
     run = find_run(str(made[0].parent))
     failure = "" if done.returncode == 0 else str(read_record(run)["reason"])
     cells = [] if failure else nbformat.read(run.path / "notebook.ipynb", as_version=4).cells

@@ -11,6 +11,7 @@ import nbformat
 
 from workbench.errors import NotebookError
 from workbench.run.launch import Limits, create, execute, prepare
+from workbench.run.notebook import is_injected
 from workbench.run.params import load_file
 from workbench.run.regress import inside
 from workbench.run.regress.baseline import (
@@ -85,11 +86,7 @@ class Baseline(Part):
 def _failure(run: Run) -> str:
     """The cell that failed, as the notebook counts them: it was run with one more in front."""
     cells = nbformat.read(run.path / "notebook.ipynb", as_version=4).cells
-    code = [
-        cell
-        for cell in cells
-        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
-    ]
+    code = [cell for cell in cells if cell.cell_type == "code" and not is_injected(cell)]
     for number, cell in enumerate(code):
         for output in cell.outputs:
             if output.output_type == "error":
