@@ -39,7 +39,7 @@ def server(project: Path) -> Iterator[dict[str, Any]]:
     try:
         description = project / "jupyter" / "RUNTIME" / f"jpserver-{process.pid}.json"
         deadline = time.monotonic() + 120
-        while "token=" not in (project / "log").read_text():  # said last
+        while "token=" not in (project / "log").read_text() or not listening(process.pid):  # said before done
             assert process.poll() is None, (project / "log").read_text()
             assert time.monotonic() < deadline, (project / "log").read_text()
             time.sleep(0.1)
@@ -47,6 +47,10 @@ def server(project: Path) -> Iterator[dict[str, Any]]:
     finally:
         process.kill()
         process.wait()
+
+
+def listening(pid: int) -> set[str]:
+    return {c.laddr.ip for c in psutil.Process(pid).net_connections() if c.status == "LISTEN"}
 
 
 def free_port() -> int:
@@ -70,8 +74,7 @@ def test_the_server_is_of_the_project_on_loopback_with_a_token_and_without_news(
     assert server["pid"] == process.pid  # the command has become the server
     assert server["root_dir"] == str(project)
     assert f"{server['url']}lab/tree/notebooks?token={token}" in server["log"]
-    listening = [c.laddr.ip for c in psutil.Process(process.pid).net_connections() if c.status == "LISTEN"]
-    assert set(listening) == {"127.0.0.1"}
+    assert listening(process.pid) == {"127.0.0.1"}
 
     assert len(token) >= 32
     for wrong in ("", "guessed"):
