@@ -2,6 +2,8 @@
 
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +35,16 @@ class EpochSeconds(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         self.seconds = (time.perf_counter() - self.started) / self.epochs
+
+
+def command_seconds(folder: Path, variables: Mapping[str, str], program: str, *arguments: str) -> float:
+    """The seconds that a program of this Python's environment takes in `folder`; the benchmark ends if it fails."""
+    command = [str(Path(sys.executable).parent / program), *arguments]
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{program} {' '.join(arguments)}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return time.perf_counter() - started
 
 
 def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:

@@ -7,21 +7,16 @@ The script is the notebook's cells, in one process of Python.
 """
 
 import argparse
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import nbformat
-from harness import table, take_turns
+from harness import command_seconds, table, take_turns
 
 ROOT = Path(__file__).resolve().parents[1]
-BIN = Path(sys.executable).parent
 
 
 def contenders(notebook: Path) -> dict[str, Callable[[], float]]:
@@ -33,13 +28,16 @@ def contenders(notebook: Path) -> dict[str, Callable[[], float]]:
     )
     if "PARAMETERS" in script.read_text():
         script.write_text(script.read_text().replace("PARAMETERS", parameters(cells)))
-    call = partial(seconds, notebook.parent)
+
+    def call(cold: str, program: str, *arguments: str) -> Callable[[], float]:
+        return partial(command_seconds, notebook.parent, {"WORKBENCH_COLD": cold}, program, *arguments)
+
     return {
-        "workbench run, warm": partial(call, "0", "workbench", "run", notebook.name),
-        "workbench run --cold": partial(call, "0", "workbench", "run", "--cold", notebook.name),
-        "papermill": partial(call, "1", "papermill", notebook.name, "out.ipynb"),
-        "jupyter execute": partial(call, "1", "jupyter", "execute", "--output=out", notebook.name),
-        "plain script": partial(call, "1", "python", script.name),
+        "workbench run, warm": call("0", "workbench", "run", notebook.name),
+        "workbench run --cold": call("0", "workbench", "run", "--cold", notebook.name),
+        "papermill": call("1", "papermill", notebook.name, "out.ipynb"),
+        "jupyter execute": call("1", "jupyter", "execute", "--output=out", notebook.name),
+        "plain script": call("1", "python", script.name),
     }
 
 
@@ -48,15 +46,6 @@ def parameters(cells: list[nbformat.NotebookNode]) -> str:
     source = next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
     names = [line.split(":")[0] for line in source.splitlines() if ":" in line and not line.startswith(("#", " "))]
     return "{" + ", ".join(f"{name!r}: {name}" for name in names) + "}"
-
-
-def seconds(folder: Path, cold: str, program: str, *arguments: str) -> float:
-    environment = {**os.environ, "WORKBENCH_COLD": cold}
-    started = time.perf_counter()
-    done = subprocess.run([BIN / program, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{program} {' '.join(arguments)}: exit {done.returncode}\n{done.stderr[-2000:]}")
-    return time.perf_counter() - started
 
 
 def main() -> None:

@@ -9,18 +9,13 @@ that follow, is a line of its own.
 """
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
 import nbformat
-from harness import table, take_turns
+from harness import command_seconds, table, take_turns
 
-BIN = Path(sys.executable).parent
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 TRAIN = """
 import time
@@ -47,15 +42,6 @@ def make_project(folder: Path) -> None:
             nbformat.write(notebook, folder / "notebooks" / f"{name}_{number}.ipynb")
 
 
-def seconds(project: Path, cold: str, program: str, *arguments: str) -> float:
-    environment = {**os.environ, "WORKBENCH_COLD": cold, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    started = time.perf_counter()
-    done = subprocess.run([BIN / program, *arguments], cwd=project, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{program} {' '.join(arguments)}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return time.perf_counter() - started
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -63,9 +49,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="workbench-benchmark-") as folder:
         project = Path(folder)
         make_project(project)
-        call = partial(seconds, project)
+
+        def call(cold: str, program: str, *arguments: str) -> float:
+            variables = {"WORKBENCH_COLD": cold, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+            return command_seconds(project, variables, program, *arguments)
+
         xdist = ("-p", "xdist", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider")
-        subprocess.run([BIN / "workbench", "kernel", "stop"], capture_output=True, check=True)
+        call("0", "workbench", "kernel", "stop")
         first = call("0", "workbench", "test", "notebooks/empty_0.ipynb")
         again = call("0", "workbench", "test", "notebooks/empty_0.ipynb")
         measured = take_turns(

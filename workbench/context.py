@@ -52,8 +52,8 @@ def environment() -> dict[str, str]:
 
 
 def environment_elsewhere() -> dict[str, str]:
-    """This process' environment for a run in another project: alone, and none of what is mirrored to MLflow."""
-    own = (_BATCH_RUN, "TF_CONFIG", "MLFLOW_TRACKING_URI")
+    """This process' environment for a run that is no part of what goes on here: alone, and not mirrored to MLflow."""
+    own = (_BATCH_RUN, "TF_CONFIG", "MLFLOW_TRACKING_URI", "JPY_SESSION_NAME")
     return {k: v for k, v in os.environ.items() if k not in own and not k.startswith("SLURM_")}
 
 

@@ -25,9 +25,6 @@ from workbench.errors import NotebookError, UsageError
 from workbench.run.differences import sanitizer
 from workbench.run.signals import signals_to
 
-# pytest is to find the project's notebooks and neither its plugins nor its settings; and a run that is a test is not
-# part of whatever is going on around it.
-_NOT_PASSED_ON = ("PYTEST_", "WORKBENCH_RUN", "TF_CONFIG", "MLFLOW_TRACKING_URI", "JPY_SESSION_NAME")
 _GRACE_SECONDS = 5.0  # for pytest to end after an interrupt
 _PLUGINS = ("nbval", "xdist", "pytest_cov", "workbench")
 
@@ -169,7 +166,8 @@ def _command(root: Path, asked: Asked, report: Path, places: Path) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in context.environment().items() if not name.startswith(_NOT_PASSED_ON)}
+    """pytest is to find the project's notebooks, and neither its plugins nor its settings."""
+    kept = {k: v for k, v in context.environment_elsewhere().items() if not k.startswith("PYTEST_")}
     return {**kept, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
