@@ -3,8 +3,10 @@
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import workbench as wb
@@ -17,11 +19,28 @@ CONFIG = 'config { name: "NAME" base_path: "FOLDER/NAME" model_platform: "tensor
 @pytest.fixture(scope="module")
 def server(serve: Serve, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = tmp_path_factory.mktemp("config") / "models.config"
-    names = ("affine", "many", "text", "digits")
-    listed = [CONFIG.replace("NAME", name).replace("FOLDER", str(models)) for name in names]
+    save_penguins(config.parent / "penguins" / "1")
+    places = {"penguins": config.parent, **dict.fromkeys(("affine", "many", "text", "digits"), models)}
+    listed = [CONFIG.replace("NAME", name).replace("FOLDER", str(folder)) for name, folder in places.items()]
     config.write_text(f"model_config_list {{ {' '.join(listed)} }}")
     with serve(f"--model_config_file={config}") as server:
         yield server
+
+
+def save_penguins(folder: Path) -> None:
+    """A model of named inputs in rows of one value, as Keras exports keras.Input((1,))."""
+    import tensorflow as tf
+
+    def column(kind: Any, name: str) -> Any:
+        return tf.TensorSpec([None, 1], kind, name)
+
+    @tf.function(input_signature=[column(tf.float32, "mass"), column(tf.string, "island")])
+    def told(mass: Any, island: Any) -> Any:
+        return {"told": tf.strings.join([island, tf.as_string(tf.cast(mass, tf.int32))], " ")}
+
+    module = tf.Module()
+    module.told = told
+    tf.saved_model.save(module, str(folder), signatures=told)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +69,16 @@ def test_named_columns_come_back_as_arrays_by_output() -> None:
     assert {name: array.tolist() for name, array in by_row.items()} == {
         name: array.tolist() for name, array in answers.items()
     }
+
+
+def test_plain_columns_are_taken_where_the_model_takes_rows_of_one_value() -> None:
+    frame = pd.DataFrame({"mass": [1.0, 2.0], "island": ["Dream", "Biscoe"]})
+    for given in (frame, frame.to_dict("list"), {name: frame[[name]].to_numpy() for name in frame}):
+        answer = wb.predict("penguins", given)
+        assert isinstance(answer, np.ndarray)
+        assert answer.tolist() == [["Dream 1"], ["Biscoe 2"]]
+    with pytest.raises(UsageError, match=r"penguins: .*mass.*\(HTTP 400\)"):
+        wb.predict("penguins", {"mass": 1.0, "island": ["Dream"]})
 
 
 def test_text_and_bytes_are_sent_as_strings() -> None:
